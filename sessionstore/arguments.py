@@ -1,0 +1,201 @@
+"""Arguments of the verbs, checked and turned into what units take, before anything is sent."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+import orjson
+
+from sessionstore import codec, limits
+from sessionstore.batch import Batch
+from sessionstore.checks import (
+    check_count,
+    check_id,
+    check_instant,
+    check_optional_text,
+    check_text,
+    check_user_id,
+)
+from sessionstore.codec import InvalidValue, Json
+from sessionstore.errors import InvalidArgumentError
+from sessionstore.settings import StoreSettings
+from sessionstore.units.listing import After
+from sessionstore.units.messages import Window
+from sessionstore.units.sessions import MetadataValue, NewSession, metadata_value
+from sessionstore.units.transcripts import Save
+from sessionstore.values import Transcript, Unset
+
+Align: TypeAlias = Literal["message", "turn"]
+
+
+def optional_count(value: int | None, what: str) -> int | None:
+    """Check a count that may be left out."""
+    return None if value is None else check_count(value, what)
+
+
+def column_checks(settings: StoreSettings) -> dict[str, Callable[[Any], Any]]:
+    """Return the check of each column that a caller may set; None clears it."""
+
+    def text(name: str) -> Callable[[Any], str]:
+        return lambda value: "" if value is None else check_text(value, name, max_bytes=settings.max_body_bytes)
+
+    def optional(name: str) -> Callable[[Any], str | None]:
+        return lambda value: check_optional_text(value, name, max_bytes=settings.max_body_bytes)
+
+    return {
+        "user_id": lambda value: check_user_id("" if value is None else value),
+        "model": text("model"),
+        "max_turns": lambda value: check_count(0 if value is None else value, "max_turns"),
+        **{
+            name: optional(name)
+            for name in ("system_message", "title", "summary", "active_seed_id", "active_persona_id")
+        },
+    }
+
+
+def columns(given: Mapping[str, Any], settings: StoreSettings) -> dict[str, Any]:
+    """Check the columns that are given."""
+    checks = column_checks(settings)
+    return {name: checks[name](value) for name, value in given.items() if not isinstance(value, Unset)}
+
+
+def new_session(metadata: Mapping[str, Json] | None, settings: StoreSettings, **given: Any) -> NewSession:
+    """Check the columns and metadata of a new session."""
+    return NewSession(**columns(given, settings), metadata=metadata_values(metadata or {}))
+
+
+def metadata_values(values: Mapping[str, Json]) -> tuple[MetadataValue, ...]:
+    """Check and encode metadata.
+
+    Raises:
+        InvalidArgumentError: too many keys, a key that is no id, or a value that is not JSON.
+    """
+    if not isinstance(values, Mapping):
+        raise InvalidArgumentError(f"metadata must be a mapping, not {type(values).__name__}")
+    if len(values) > limits.METADATA_KEYS:
+        raise InvalidArgumentError(f"more than {limits.METADATA_KEYS} metadata keys in one call")
+    return tuple(_metadata_value(check_id(key, "metadata key"), value) for key, value in values.items())
+
+
+def _metadata_value(key: str, value: Json) -> MetadataValue:
+    try:
+        encoded = codec.encode(value, max_bytes=limits.METADATA_BYTES, max_depth=limits.DEPTH)
+    except InvalidValue as fault:
+        raise InvalidArgumentError(f"metadata {key!r}: {fault.path}: {fault.reason}") from None
+    return metadata_value(key, value, encoded)
+
+
+def metadata_filters(wanted: Mapping[str, Any] | None) -> tuple[MetadataValue, ...]:
+    """Check the metadata conditions of a listing.
+
+    Raises:
+        InvalidArgumentError: too many, or a value that is not a scalar.
+    """
+    values = metadata_values(wanted or {})
+    if len(values) > limits.METADATA_FILTERS:
+        raise InvalidArgumentError(f"more than {limits.METADATA_FILTERS} metadata conditions in one listing")
+    for value in values:
+        if value.value_key is None:
+            raise InvalidArgumentError(f"metadata {value.key!r}: only scalars can be searched for")
+    return values
+
+
+def metadata_keys(remove: Iterable[str], values: Mapping[str, Json]) -> list[str]:
+    """Check the metadata keys to remove."""
+    if isinstance(remove, str):
+        raise InvalidArgumentError("remove must be keys, not one text")
+    keys = [check_id(key, "metadata key") for key in remove]
+    if len(keys) > limits.METADATA_KEYS:
+        raise InvalidArgumentError(f"more than {limits.METADATA_KEYS} metadata keys in one call")
+    if not values.keys().isdisjoint(keys):
+        raise InvalidArgumentError("a metadata key is both set and removed")
+    return keys
+
+
+def checked_align(align: str) -> bool:
+    """Whether windows begin at turns."""
+    if align not in {"message", "turn"}:
+        raise InvalidArgumentError("align must be 'message' or 'turn'")
+    return align == "turn"
+
+
+def window(
+    *,
+    last: int | None,
+    first: int | None,
+    after: int | None,
+    before: int | None,
+    roles: Iterable[str] | None,
+    align: str,
+) -> Window:
+    """Check which messages to read."""
+    if last is not None and first is not None:
+        raise InvalidArgumentError("first and last exclude each other")
+    turn = checked_align(align)
+    if turn and last is None:
+        raise InvalidArgumentError("align='turn' is for windows of the last messages: give last")
+    if isinstance(roles, str) or (roles is not None and not isinstance(roles, Iterable)):
+        raise InvalidArgumentError("roles must be several roles, not one value")
+    limit = optional_count(last, "last") if first is None else check_count(first, "first")
+    return Window(
+        after=-1 if after is None else check_count(after, "after"),
+        before=limits.INT64_MAX if before is None else check_count(before, "before"),
+        roles=None if roles is None else tuple(_role(role) for role in roles),
+        limit=limits.INT64_MAX if limit is None else limit,
+        newest=last is not None,
+        turn=turn and limit != 0,
+    )
+
+
+def _role(role: object) -> str:
+    return check_text(role, "a role", max_bytes=limits.ID_BYTES)
+
+
+def save(tenant: str, transcript: Transcript, expected: int | None, settings: StoreSettings) -> Save:
+    """Check a transcript that is to be saved."""
+    if not isinstance(transcript, Transcript):
+        raise InvalidArgumentError(f"save takes a Transcript, not {type(transcript).__name__}")
+    session = transcript.session
+    checks = column_checks(settings)
+    return Save(
+        tenant=tenant,
+        session_id=check_id(session.id),
+        columns={
+            **{name: check(getattr(session, name)) for name, check in checks.items()},
+            "parent_id": None if session.parent_id is None else check_id(session.parent_id, "parent_id"),
+            "fork_position": optional_count(session.fork_position, "fork_position"),
+        },
+        values=metadata_values(session.metadata),
+        batch=Batch.of(transcript.messages, settings, whole=True),
+        first=check_count(session.first_position, "first_position"),
+        created=check_instant(session.created_at, "created_at"),
+        updated=check_instant(session.updated_at, "updated_at"),
+        expected=expected,
+        cap=settings.session_cap,
+    )
+
+
+_CURSOR_FAULT: Final = "cursor is not one of a listing"
+
+
+def cursor_text(after: After | None) -> str | None:
+    """Write where a listing goes on as text for a caller to keep."""
+    return None if after is None else base64.urlsafe_b64encode(orjson.dumps([*after])).decode()
+
+
+def cursor_after(cursor: str | None) -> After | None:
+    """Read a cursor.
+
+    Raises:
+        InvalidArgumentError: it is not one.
+    """
+    if cursor is None:
+        return None
+    try:
+        updated_at, session_id = orjson.loads(base64.urlsafe_b64decode(cursor))
+        return After(check_count(updated_at, "cursor", minimum=-limits.INT64_MAX), check_id(session_id, "cursor"))
+    except (ValueError, TypeError, binascii.Error):
+        raise InvalidArgumentError(_CURSOR_FAULT) from None

@@ -1,0 +1,137 @@
+"""Statements compiled once a database, and what a database can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
+
+from sqlalchemy import ClauseElement
+from sqlalchemy.engine import Dialect as EngineDialect
+
+Row: TypeAlias = Sequence[Any]
+Rows: TypeAlias = Sequence[Row]
+Adapter: TypeAlias = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statement:
+    """A named statement of the store.
+
+    `build` makes the SQLAlchemy construct for a database; it is called once for each. `columns` names the entries of
+    the rows of a bulk statement: arrays on PostgreSQL, one execution a row on SQLite.
+    """
+
+    name: str
+    build: Callable[[Dialect], ClauseElement]
+    columns: tuple[str, ...] = ()
+
+    def __call__(self, rows: Rows | None = None, /, **params: Any) -> Call:
+        """Pair the statement with its parameters."""
+        return Call(self, params, rows)
+
+
+class Call(NamedTuple):
+    """A statement with its parameters: what a unit yields."""
+
+    statement: Statement
+    params: dict[str, Any]
+    rows: Rows | None = None
+
+
+class Bound(NamedTuple):
+    """SQL and its arguments, as a driver takes them. With `many`, `args` is a list of argument tuples."""
+
+    sql: str
+    args: Any
+    many: bool = False
+
+
+class _Parameter(NamedTuple):
+    name: str
+    adapt: Adapter | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    sql: str
+    parameters: tuple[_Parameter, ...]
+    constants: Mapping[str, Any]
+
+    def arguments(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
+        if self.constants:
+            params = {**self.constants, **params}
+        return tuple(
+            [params[name] if adapt is None else adapt(params[name]) for name, adapt in self.parameters],
+        )
+
+
+PREFIX = "p_"
+"""Of every bound parameter: SQLAlchemy reserves the bare names of columns in INSERT and UPDATE."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dialect:
+    """A database as the units and executors see it.
+
+    Attributes:
+        engine_dialect: SQLAlchemy's dialect, used to compile.
+        schema: schema of the tables, or None.
+        one_writer: transactions that write run one after the other, so nothing changes between their statements.
+        modifying_ctes: one statement may change several tables.
+        array_rows: rows of a bulk statement travel as one array a column.
+        optimistic_ids: an append may insert message ids first and look for stored ones only if that fails.
+        snapshots: a unit that reads in several statements sees one moment.
+        adapters: how a parameter of a type is handed to the driver, by the name of the type.
+    """
+
+    name: str
+    engine_dialect: EngineDialect
+    schema: str | None = None
+    one_writer: bool = False
+    modifying_ctes: bool = False
+    array_rows: bool = False
+    optimistic_ids: bool = False
+    snapshots: bool = True
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    _compiled: dict[Statement, _Compiled] = field(default_factory=dict, repr=False)
+
+    def bind(self, call: Call) -> Bound:
+        """Turn a call into what the driver executes."""
+        statement, params, rows = call
+        compiled = self._compiled.get(statement)
+        if compiled is None:
+            compiled = self._compiled.setdefault(statement, self.compile(statement))
+        if rows is None:
+            return Bound(compiled.sql, compiled.arguments(params))
+        if self.array_rows:
+            arrays = {name: list(map(itemgetter(at), rows)) for at, name in enumerate(statement.columns)}
+            return Bound(compiled.sql, compiled.arguments({**params, **arrays}))
+        columns = statement.columns
+        return Bound(
+            compiled.sql,
+            [compiled.arguments({**params, **dict(zip(columns, row, strict=True))}) for row in rows],
+            many=True,
+        )
+
+    def qualified(self, table: str) -> str:
+        """A table's name with its schema."""
+        return f"{self.schema}.{table}" if self.schema else table
+
+    def compile(self, statement: Statement) -> _Compiled:
+        """Compile a statement to SQL with ordered parameters."""
+        construct = statement.build(self)
+        compiled: Any = construct.compile(
+            dialect=self.engine_dialect,
+            schema_translate_map={None: self.schema} if self.schema else None,
+            render_schema_translate=bool(self.schema),
+        )
+        constants = {
+            name.removeprefix(PREFIX): bind.value for name, bind in compiled.binds.items() if name in compiled.positiontup and not bind.required
+        }
+        parameters = tuple(
+            _Parameter(name.removeprefix(PREFIX), self.adapters.get(type(compiled.binds[name].type).__name__))
+            for name in compiled.positiontup or ()
+        )
+        return _Compiled(str(compiled), parameters, constants)

@@ -1,0 +1,151 @@
+"""SQL that the databases spell differently, as SQLAlchemy constructs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ARRAY, BigInteger, BindParameter, Boolean, ColumnElement, Text, bindparam
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import LargeBinary, TypeDecorator, TypeEngine
+
+from sessionstore.dialects.base import PREFIX
+from sessionstore.schema import Instant
+
+
+class TextList(TypeDecorator[Any]):
+    """A parameter that is a list of texts: an array on PostgreSQL, a JSON array on SQLite."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(ARRAY(Text()))  # type: ignore[no-any-return]
+        return dialect.type_descriptor(Text())  # type: ignore[no-any-return]
+
+
+class InstantList(TypeDecorator[Any]):
+    """A parameter that is a list of moments, some of them None. PostgreSQL only."""
+
+    impl = ARRAY(Instant())
+    cache_ok = True
+
+
+def param(name: str, type_: TypeEngine[Any] | type[TypeEngine[Any]]) -> BindParameter[Any]:
+    """A parameter of a statement."""
+    return bindparam(PREFIX + name, type_=type_, required=True)
+
+
+class greatest(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
+    """The larger of two values, neither of them NULL."""
+
+    inherit_cache = True
+
+    def __init__(self, *clauses: ColumnElement[Any] | BindParameter[Any]) -> None:
+        super().__init__(*clauses)
+        self.type = clauses[0].type
+
+
+@compiles(greatest, "postgresql")
+def _greatest_postgresql(element: greatest, compiler: Any, **kw: Any) -> str:
+    return f"greatest({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(greatest, "sqlite")
+def _greatest_sqlite(element: greatest, compiler: Any, **kw: Any) -> str:
+    return f"max({compiler.process(element.clauses, **kw)})"
+
+
+class json_bytes(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
+    """Encoded JSON as bytes: what the decoder takes, on any engine and past any codec set on a connection."""
+
+    type = LargeBinary()
+    inherit_cache = True
+
+
+@compiles(json_bytes, "postgresql")
+def _json_bytes_postgresql(element: json_bytes, compiler: Any, **kw: Any) -> str:
+    return f"json_send({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(json_bytes, "sqlite")
+def _json_bytes_sqlite(element: json_bytes, compiler: Any, **kw: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **kw)} AS BLOB)"
+
+
+class any_of(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
+    """Whether a text is one of a list; arguments: the text, a parameter of type `TextList`.
+
+    It has no type: SQLAlchemy would append `= 1` to a boolean one on SQLite, and no index serves that.
+    """
+
+    inherit_cache = True
+
+
+@compiles(any_of, "postgresql")
+def _any_of_postgresql(element: any_of, compiler: Any, **kw: Any) -> str:
+    value, texts = element.clauses
+    return f"{compiler.process(value, **kw)} = ANY ({compiler.process(texts, **kw)})"
+
+
+@compiles(any_of, "sqlite")
+def _any_of_sqlite(element: any_of, compiler: Any, **kw: Any) -> str:
+    value, texts = element.clauses
+    return f"{compiler.process(value, **kw)} IN (SELECT value FROM json_each({compiler.process(texts, **kw)}))"
+
+
+class database_clock(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
+    """The database's own clock, as an `Instant` later by the given microseconds (none by default)."""
+
+    type = Instant()
+    inherit_cache = True
+
+
+@compiles(database_clock, "postgresql")
+def _database_clock_postgresql(element: database_clock, compiler: Any, **kw: Any) -> str:
+    later = compiler.process(element.clauses, **kw) or "0"
+    return f"(clock_timestamp() + {later} * interval '1 microsecond')"
+
+
+@compiles(database_clock, "sqlite")
+def _database_clock_sqlite(element: database_clock, compiler: Any, **kw: Any) -> str:
+    # julianday is exact to the millisecond; subtracting before scaling keeps the float exact.
+    later = compiler.process(element.clauses, **kw) or "0"
+    return f"(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000 + {later})"
+
+
+
+
+class relation_exists(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
+    """Whether a table of that (qualified) name is there; argument: a parameter of type Text."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(relation_exists, "postgresql")
+def _relation_exists_postgresql(element: relation_exists, compiler: Any, **kw: Any) -> str:
+    return f"(to_regclass({compiler.process(element.clauses, **kw)}) IS NOT NULL)"
+
+
+@compiles(relation_exists, "sqlite")
+def _relation_exists_sqlite(element: relation_exists, compiler: Any, **kw: Any) -> str:
+    return f"EXISTS (SELECT 1 FROM sqlite_master WHERE name = {compiler.process(element.clauses, **kw)})"
+
+
+class byte_length(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
+    """Bytes of encoded JSON."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(byte_length, "postgresql")
+def _byte_length_postgresql(element: byte_length, compiler: Any, **kw: Any) -> str:
+    return f"octet_length(CAST({compiler.process(element.clauses, **kw)} AS TEXT))"
+
+
+@compiles(byte_length, "sqlite")
+def _byte_length_sqlite(element: byte_length, compiler: Any, **kw: Any) -> str:
+    return f"length(CAST({compiler.process(element.clauses, **kw)} AS BLOB))"

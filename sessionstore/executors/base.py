@@ -1,0 +1,124 @@
+"""What all executors share: the deadline of a call, its retries, and the walk through a unit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+from sessionstore.dialects.base import Call, Dialect, Rows
+from sessionstore.errors import InvalidArgumentError, StoreTimeoutError, TransientStoreError
+from sessionstore.limits import RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS
+from sessionstore.units.store import check_schema
+from sessionstore.units.unit import RunInstead, Unit
+
+T = TypeVar("T")
+
+
+class Progress(Generic[T]):
+    """A unit on its way: the statement to execute next, or the result.
+
+    It leaves only the executing to its users, which do it in a thread or in a coroutine.
+    """
+
+    __slots__ = ("_steps", "call", "result")
+
+    def __init__(self, unit: Unit[T], dialect: Dialect) -> None:
+        self._steps = unit.steps(dialect)
+        self.result: T
+        self.call: Call | None = None
+        self._advance(self._steps.__next__)
+
+    def send(self, rows: Rows) -> None:
+        """Hand over the rows of the statement."""
+        self._advance(self._steps.send, rows)
+
+    def throw(self, error: Exception) -> None:
+        """Tell that the statement failed; raises what the unit makes of it."""
+        self._advance(self._steps.throw, error)
+
+    def _advance(self, step: Any, *arguments: Any) -> None:
+        try:
+            self.call = step(*arguments)
+        except StopIteration as done:
+            self.call = None
+            self.result = done.value
+
+
+class Deadline:
+    """When a call must have ended, by the clock of the event loop."""
+
+    __slots__ = ("at", "loop")
+
+    def __init__(self, seconds: float) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.at = self.loop.time() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds left; not positive once it has passed."""
+        return self.at - self.loop.time()
+
+
+class Executor(ABC):
+    """Runs units on one database."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.checked = False
+        self._process = os.getpid()
+
+    async def open(self, deadline: Deadline) -> None:
+        """Check once that the database's schema is one this code can work with.
+
+        Raises:
+            SchemaOutOfDateError: it is not.
+        """
+        if os.getpid() != self._process:
+            raise InvalidArgumentError("this repository was made before the process forked; make another one")
+        if not self.checked:
+            await self._retried(check_schema(), deadline)
+            self.checked = True
+
+    async def run(self, unit: Unit[T], deadline: Deadline) -> T:
+        """Run a unit, and the one that follows it, within the deadline.
+
+        Raises:
+            SessionStoreError: of the unit, or translated from the driver's.
+        """
+        await self.open(deadline)
+        result, unit = await self._retried(unit, deadline)
+        if unit.then is not None and not self.dialect.one_writer and (following := unit.then(result)) is not None:
+            try:
+                await self._retried(following, deadline)
+            except TransientStoreError as error:
+                error.maybe_committed = True  # the unit itself has been
+                raise
+        return result
+
+    async def _retried(self, unit: Unit[T], deadline: Deadline) -> tuple[T, Unit[T]]:
+        """Try again what is safe to try again, until the deadline; gives the unit that ran in the end."""
+        pause = RETRY_FIRST_SECONDS
+        while True:
+            try:
+                return await self._attempt(unit, deadline), unit
+            except RunInstead as other:
+                unit = other.unit
+                if deadline.left <= 0:
+                    raise StoreTimeoutError("the session changed hands faster than the call could follow") from None
+            except TransientStoreError as error:
+                safe = unit.kind.reads or unit.repeatable or not error.maybe_committed
+                wait = random.uniform(0, pause)  # noqa: S311  # jitter, not a secret
+                if isinstance(error, StoreTimeoutError) or not safe or deadline.left <= wait:
+                    raise
+                await asyncio.sleep(wait)
+                pause = min(pause * 2, RETRY_MAX_SECONDS)
+
+    @abstractmethod
+    async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
+        """Run a unit once: whole or not at all."""
+
+    async def close(self) -> None:
+        """Let go of everything held. Calls under way end first."""

@@ -1,0 +1,125 @@
+"""Which executor an engine has: one for all handles, and it hangs on the engine."""
+
+from __future__ import annotations
+
+import sqlite3
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from sqlalchemy import URL, Engine, StaticPool
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from sessionstore import limits
+from sessionstore.dialects import Dialect, dialect_of
+from sessionstore.dialects.urls import is_memory, sqlite_file
+from sessionstore.errors import InvalidArgumentError, SchemaOutOfDateError
+from sessionstore.executors.base import Executor
+from sessionstore.executors.memory import MemoryExecutor
+from sessionstore.executors.postgresql import PostgresExecutor
+from sessionstore.executors.sqlite import SqliteExecutor, configure
+from sessionstore.schema import REVISION
+from sessionstore.settings import StoreSettings
+from sessionstore.units.store import UPGRADE_COMMAND
+
+Migrate = Callable[[sqlite3.Connection], Any]
+
+_executors: Final[weakref.WeakKeyDictionary[Engine, dict[Any, Executor]]] = weakref.WeakKeyDictionary()
+
+
+def own_engine(url: URL) -> AsyncEngine:
+    """Make an engine whose connections the store holds itself."""
+    if url.get_backend_name() == "sqlite":
+        return create_async_engine(url, poolclass=StaticPool if is_memory(url) else NullPool)
+    return create_async_engine(
+        url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={
+            "timeout": limits.POSTGRES_CONNECT_SECONDS,
+            "server_settings": {
+                "application_name": "sessionstore",
+                "lock_timeout": _millis(limits.POSTGRES_LOCK_SECONDS),
+                "idle_in_transaction_session_timeout": _millis(limits.POSTGRES_IDLE_IN_TRANSACTION_SECONDS),
+            },
+        },
+    )
+
+
+def _millis(seconds: float) -> str:
+    return str(int(seconds * 1000))
+
+
+def dialect_for(engine: AsyncEngine, settings: StoreSettings) -> Dialect:
+    """Return the dialect of an engine, with the schema of the settings."""
+    return dialect_of(engine.dialect.name, engine.dialect.driver, settings.schema)
+
+
+def executor_for(engine: AsyncEngine, settings: StoreSettings, *, owned: bool, migrate: Migrate) -> Executor:
+    """Return the executor of an engine, made on first use.
+
+    Args:
+        owned: the engine is the store's own, and its connections may be held.
+        migrate: brings a database in memory to the newest revision, in the thread that calls it.
+    """
+    of_engine = _executors.setdefault(engine.sync_engine, {})
+    key = (settings.schema, settings.durability)
+    executor = of_engine.get(key)
+    if executor is None:
+        executor = of_engine[key] = _made(engine, settings, owned=owned, migrate=migrate)
+    return executor
+
+
+def forget(engine: AsyncEngine) -> None:
+    """Let the next use of an engine begin anew."""
+    _executors.pop(engine.sync_engine, None)
+
+
+def _made(engine: AsyncEngine, settings: StoreSettings, *, owned: bool, migrate: Migrate) -> Executor:
+    dialect = dialect_for(engine, settings)
+    if not dialect.one_writer:
+        return PostgresExecutor(dialect, engine.sync_engine, hold=owned)
+    if is_memory(engine.url):
+        if not isinstance(engine.pool, StaticPool):
+            raise InvalidArgumentError("a SQLite database in memory needs one connection: poolclass=StaticPool")
+        return MemoryExecutor(dialect, engine.sync_engine, migrate=migrate)
+    return _on_file(dialect, engine, settings)
+
+
+def _on_file(dialect: Dialect, engine: AsyncEngine, settings: StoreSettings) -> SqliteExecutor:
+    """Open connections of our own to the file, so that a caller's pool never makes two of us wait for each other."""
+    arguments, options = engine.dialect.create_connect_args(engine.url)
+    file = sqlite_file(engine.url)
+    target = str(arguments[0])
+    if not options.get("uri"):
+        target = f"file:{quote(target)}?mode=rw"  # never create a file: that is for migrations
+
+    def opened(*, writes: bool) -> sqlite3.Connection:
+        _require(file)
+        connection = sqlite3.connect(
+            target,
+            uri=True,
+            isolation_level=None,
+            timeout=limits.SQLITE_BUSY_SLICE_SECONDS,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        try:
+            return configure(connection, durability=settings.durability, writes=writes)
+        except BaseException:
+            connection.close()
+            raise
+
+    executor = SqliteExecutor(
+        dialect, open_writer=lambda: opened(writes=True), open_reader=lambda: opened(writes=False)
+    )
+    weakref.finalize(engine.sync_engine, executor.stop)
+    return executor
+
+
+def _require(file: Path | None) -> None:
+    if file is not None and not file.exists():
+        raise SchemaOutOfDateError(found=None, expected=REVISION, command=UPGRADE_COMMAND)

@@ -1,0 +1,66 @@
+"""SQLite in memory: one connection for everything, and it belongs to the engine."""
+
+from __future__ import annotations
+
+import sqlite3
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sessionstore.dialects.base import Dialect
+from sessionstore.errors import StoreBusyError, StoreClosedError
+from sessionstore.executors.base import Deadline, Executor
+from sessionstore.executors.pending import Pending
+from sessionstore.executors.sqlite import Worker
+from sessionstore.units.unit import Unit
+
+T = TypeVar("T")
+
+
+class MemoryExecutor(Executor):
+    """A database that lives in the one connection of an engine.
+
+    A unit runs as one function in that connection's own thread, so nothing of the caller's comes between its
+    statements.
+    """
+
+    def __init__(self, dialect: Dialect, engine: Engine, *, migrate: Callable[[sqlite3.Connection], Any]) -> None:
+        super().__init__(dialect)
+        self._engine = weakref.ref(engine)
+        self._migrate = migrate
+        self._migrated = False
+        self._worker = Worker(dialect)
+        self._driver: Any = None
+
+    async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
+        call = Pending(unit, deadline)
+        driver = await self._connection()
+        # _execute is private, but there is no other way to run several statements in the connection's thread with
+        # nothing in between.
+        await driver._execute(partial(self._serve, driver._conn, call))  # noqa: SLF001
+        call.settle()
+        return await call.wait()  # type: ignore[no-any-return]
+
+    async def _connection(self) -> Any:
+        """The driver's connection, fetched once: giving it back to the pool would roll back what the caller has open."""
+        if self._driver is None or self._driver._connection is None:  # noqa: SLF001  # closed by engine.dispose()
+            engine = self._engine()
+            if engine is None:
+                raise StoreClosedError
+            async with AsyncEngine(engine).connect() as connection:
+                self._driver = (await connection.get_raw_connection()).driver_connection
+            self._migrated = False
+        return self._driver
+
+    def _serve(self, connection: sqlite3.Connection, call: Pending) -> None:
+        if connection.in_transaction:
+            call.fail(StoreBusyError("a transaction is open on the one connection of this database in memory"))
+            return
+        if not self._migrated:
+            self._migrate(connection)
+            self._migrated = True
+        self._worker.write_group(connection, [call])

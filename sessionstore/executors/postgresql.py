@@ -1,0 +1,207 @@
+"""PostgreSQL: a unit of one statement is one round trip in autocommit; others are a transaction, READ COMMITTED."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import AsyncIterator
+from typing import Any, Final, NamedTuple, TypeVar
+
+import asyncpg
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sessionstore.dialects.base import Dialect
+from sessionstore.errors import (
+    InvalidArgumentError,
+    StoreClosedError,
+    StoreTimeoutError,
+    TransientStoreError,
+)
+from sessionstore.executors.base import Deadline, Executor, Progress
+from sessionstore.executors.pending import Pending
+from sessionstore.executors.translate import lost, never_sent, translated
+from sessionstore.limits import POSTGRES_CONNECTIONS
+from sessionstore.units.unit import Kind, Unit
+
+T = TypeVar("T")
+
+_BEGIN: Final = {
+    Kind.SNAPSHOT: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    Kind.TRANSACTION: "BEGIN ISOLATION LEVEL READ COMMITTED",
+}
+
+
+class Held(NamedTuple):
+    """A connection of an engine, and the driver's connection in it."""
+
+    connection: AsyncConnection
+    driver: Any
+
+
+class PostgresExecutor(Executor):
+    """A PostgreSQL database, through the driver's connections of an engine.
+
+    With `hold`, connections are taken from the engine once and kept; the newest returned is used first, and a dead one
+    is noticed without a ping. Otherwise each unit checks one out of the caller's pool.
+    """
+
+    def __init__(self, dialect: Dialect, engine: Engine, *, hold: bool) -> None:
+        super().__init__(dialect)
+        # Weakly: whatever hangs on an engine must not keep it alive.
+        self._engine = weakref.ref(engine)
+        self._hold = hold
+        self._idle: list[Held] = []
+        self._free = asyncio.Semaphore(POSTGRES_CONNECTIONS)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
+        if self._closed:
+            raise StoreClosedError
+        if self._loop is not deadline.loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise InvalidArgumentError("a PostgreSQL engine belongs to one event loop; make another repository here")
+            self._loop, self._idle, self._free = deadline.loop, [], asyncio.Semaphore(POSTGRES_CONNECTIONS)
+        call = Pending(unit, deadline)
+        # In a task of its own: whoever waits may be cancelled at any time, a unit may not.
+        task = deadline.loop.create_task(self._work(call, deadline))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await call.wait()  # type: ignore[no-any-return]
+        finally:
+            if not call.started:
+                task.cancel()
+
+    async def _work(self, call: Pending, deadline: Deadline) -> None:
+        """Run a call's unit on a connection, to its end or to the deadline."""
+        run = _Run(call.unit, self.dialect)
+        try:
+            async with asyncio.timeout_at(deadline.at), self._connection() as held:
+                if call.start():
+                    call.succeed(await run.on(held.driver))
+        except TimeoutError:
+            call.fail(StoreTimeoutError("the call did not end within its deadline", maybe_committed=run.unknown))
+        except Exception as error:  # noqa: BLE001  # handed to whoever waits
+            if isinstance(error, TransientStoreError):
+                error.maybe_committed = run.unknown
+            call.fail(error)
+        call.settle()
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Held]:
+        """Lend a connection; one that was left in the middle of something is not used again."""
+        if not self._hold:
+            held = await self._connect()
+            try:
+                yield held
+            except BaseException:
+                await _discard_unless_clean(held)
+                raise
+            finally:
+                await held.connection.close()
+            return
+        async with self._free:
+            held = await self._take()
+            try:
+                yield held
+            finally:
+                if held.driver.is_closed() or held.driver.is_in_transaction():
+                    await _discard(held)
+                else:
+                    self._idle.append(held)
+
+    async def _take(self) -> Held:
+        while self._idle:
+            held = self._idle.pop()
+            if not held.driver.is_closed():
+                return held
+            await _discard(held)
+        return await self._connect()
+
+    async def _connect(self) -> Held:
+        engine = self._engine()
+        if engine is None:
+            raise StoreClosedError
+        try:
+            connection = await AsyncEngine(engine).connect()
+        except PoolTimeoutError:
+            raise StoreTimeoutError("no connection of the pool became free") from None
+        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise translated(error, "connect") from None
+        raw = await connection.get_raw_connection()
+        return Held(connection, raw.driver_connection)
+
+    async def close(self) -> None:
+        """Let calls under way end, then close the connections."""
+        self._closed = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        while self._idle:
+            held = self._idle.pop()
+            await held.connection.close()
+
+
+async def _discard(held: Held) -> None:
+    """Close a connection at once, whatever state it or the network is in."""
+    held.driver.terminate()
+    await held.connection.invalidate()
+    await held.connection.close()
+
+
+async def _discard_unless_clean(held: Held) -> None:
+    if held.driver.is_closed() or held.driver.is_in_transaction():
+        held.driver.terminate()
+        await held.connection.invalidate()
+
+
+class _Run:
+    """One try of a unit, and whether it would be unknown, if it broke off now, what became of it."""
+
+    def __init__(self, unit: Unit[Any], dialect: Dialect) -> None:
+        self._unit = unit
+        self._dialect = dialect
+        self.unknown = False
+
+    async def on(self, driver: Any) -> Any:
+        """Drive the unit on a connection of the driver."""
+        begin = _BEGIN.get(self._unit.kind)
+        if begin is None:
+            return await self._drive(driver, autocommit=self._unit.kind is Kind.WRITE)
+        await self._send(driver.execute(begin), "begin")
+        try:
+            result = await self._drive(driver, autocommit=False)
+        except Exception:
+            # Cancelled in a statement, or with the connection lost, there is nobody to tell: it is discarded.
+            if not driver.is_closed():
+                await self._send(driver.execute("ROLLBACK"), "rollback")
+            raise
+        await self._send(driver.execute("COMMIT"), "commit", commits=self._unit.kind is Kind.TRANSACTION)
+        return result
+
+    async def _drive(self, driver: Any, *, autocommit: bool) -> Any:
+        progress = Progress(self._unit, self._dialect)
+        while progress.call is not None:
+            sql, arguments, _ = self._dialect.bind(progress.call)
+            try:
+                rows = await self._send(driver.fetch(sql, *arguments), progress.call.statement.name, commits=autocommit)
+            except Exception as error:  # noqa: BLE001  # the unit may know what to make of it
+                progress.throw(error)
+            else:
+                progress.send(rows)
+        return progress.result
+
+    async def _send(self, sending: Any, name: str, *, commits: bool = False) -> Any:
+        before, self.unknown = self.unknown, self.unknown or commits
+        try:
+            return await sending
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+            if never_sent(error) or not lost(error):
+                self.unknown = before
+            raise translated(error, name) from None
+

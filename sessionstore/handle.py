@@ -1,0 +1,177 @@
+"""What the repositories share: an engine, a tenant, settings, and the way a unit is run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import logging
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+from sessionstore import migrate as migrations
+from sessionstore.checks import check_tenant
+from sessionstore.dialects.urls import is_memory, normalize_url
+from sessionstore.errors import InvalidArgumentError, StoreClosedError
+from sessionstore.executors.base import Deadline, Executor
+from sessionstore.executors.engines import dialect_for, executor_for, forget, own_engine
+from sessionstore.executors.joined import JoinedExecutor
+from sessionstore.limits import PRUNE_CLOSE_SECONDS
+from sessionstore.settings import StoreSettings
+from sessionstore.units.unit import Unit
+
+T = TypeVar("T")
+_log: Final = logging.getLogger("sessionstore")
+_DEFAULTS: Final = StoreSettings()
+
+
+class _Shared:
+    """What all handles made from one repository have in common."""
+
+    def __init__(self, engine: AsyncEngine, *, owned: bool, migrate: bool) -> None:
+        self.engine = engine
+        self.owned = owned
+        self.migrate = migrate
+        self.closed = False
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+
+class Handle:
+    """A view of one tenant's data in one database."""
+
+    def __init__(self, engine: AsyncEngine, *, tenant: str = "", settings: StoreSettings = _DEFAULTS) -> None:
+        """Use a caller's engine, which is never disposed of here. The schema is checked on first use.
+
+        Raises:
+            InvalidArgumentError: the engine is not one of aiosqlite or asyncpg, or the tenant is not an id.
+        """
+        if not isinstance(engine, AsyncEngine):
+            raise InvalidArgumentError("engine must be an AsyncEngine; connect() takes a URL")
+        self._bind(_Shared(engine, owned=False, migrate=False), tenant, settings)
+
+    def _bind(self, shared: _Shared, tenant: str, settings: StoreSettings) -> None:
+        self._tenant = check_tenant(tenant)
+        self._settings = settings
+        self._shared = shared
+        self._joined: Executor | None = None
+        dialect_for(shared.engine, settings)
+
+    @classmethod
+    def connect(
+        cls, url: str | URL, *, tenant: str = "", settings: StoreSettings = _DEFAULTS, migrate: bool = False
+    ) -> Self:
+        """Make a repository with an engine of its own. No I/O yet: `async with` opens and closes it.
+
+        Args:
+            url: of SQLite or PostgreSQL; the driver may be left out.
+            migrate: bring the database to the newest revision when opening, and create a SQLite file. A database in
+                memory always migrates itself.
+
+        Raises:
+            InvalidArgumentError: another database or driver.
+        """
+        handle = cls.__new__(cls)
+        handle._bind(_Shared(own_engine(normalize_url(url)), owned=True, migrate=migrate), tenant, settings)
+        return handle
+
+    @property
+    def tenant(self) -> str:
+        """The tenant this handle is bound to."""
+        return self._tenant
+
+    @property
+    def settings(self) -> StoreSettings:
+        """The settings of this handle."""
+        return self._settings
+
+    def for_tenant(self, tenant: str) -> Self:
+        """Return a handle of another tenant on the same database."""
+        other = copy.copy(self)
+        other._tenant = check_tenant(tenant)
+        return other
+
+    def within(self, connection: AsyncConnection | AsyncSession) -> Self:
+        """Return a handle that works inside a transaction of the caller, who commits or rolls back.
+
+        Nothing is retried there. Units of several statements run in a savepoint. A session cap is best effort.
+        """
+        if not isinstance(connection, (AsyncConnection, AsyncSession)):
+            raise InvalidArgumentError("within() takes an AsyncConnection or an AsyncSession")
+        other = copy.copy(self)
+        parent = self._executor
+        other._joined = JoinedExecutor(parent.dialect, connection)
+        other._joined.checked = parent.checked
+        return other
+
+    async def __aenter__(self) -> Self:
+        """Open the database: migrate it where that was asked for, and check its schema."""
+        shared = self._shared
+        if shared.migrate and not is_memory(shared.engine.url):
+            await migrations.upgrade(shared.engine.url, schema=self._settings.schema)
+        await self._executor.open(self._deadline())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the repository."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Wait for work in the background (at most 5 s), and let go of what the store holds.
+
+        A caller's engine stays open; one made by `connect` is disposed of. Later calls raise StoreClosedError.
+        """
+        shared = self._shared
+        if shared.closed:
+            return
+        if shared.tasks:
+            await asyncio.wait(shared.tasks, timeout=PRUNE_CLOSE_SECONDS)
+        executor = self._executor
+        shared.closed = True
+        for task in shared.tasks:
+            task.cancel()
+        await executor.close()
+        forget(shared.engine)
+        if shared.owned:
+            await shared.engine.dispose()
+
+    @property
+    def _executor(self) -> Executor:
+        if self._joined is not None:
+            return self._joined
+        shared = self._shared
+        if shared.closed:
+            raise StoreClosedError
+        return executor_for(
+            shared.engine, self._settings, owned=shared.owned, migrate=migrations.upgrade_sqlite
+        )
+
+    def _deadline(self) -> Deadline:
+        return Deadline(self._settings.operation_timeout_seconds)
+
+    async def _run(self, unit: Unit[T]) -> T:
+        return await self._executor.run(unit, self._deadline())
+
+    def _refuse_within(self, verb: str) -> None:
+        """Refuse verbs of many transactions inside one of the caller."""
+        if self._joined is not None:
+            raise InvalidArgumentError(f"{verb} works in transactions of its own; call it outside within()")
+
+    def _in_background(self, work: Coroutine[Any, Any, Any], what: str) -> None:
+        """Run work that nobody waits for; a failure is logged with its kind."""
+
+        async def logged() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                try:
+                    await work
+                except Exception as error:  # noqa: BLE001  # there is nobody to raise it to
+                    _log.error("%s in the background failed: %s", what, error)  # noqa: TRY400  # no values of frames
+
+        task = asyncio.get_running_loop().create_task(logged())
+        self._shared.tasks.add(task)
+        task.add_done_callback(self._shared.tasks.discard)

@@ -1,0 +1,108 @@
+"""Every number of the store, each with the reason it has that value.
+
+Limits that a caller may change are fields of `StoreSettings`; their defaults live here.
+"""
+
+from __future__ import annotations
+
+# --- what a caller may put in -------------------------------------------------------------------
+
+ID_CHARS = 255
+"""Longest id, name, key or user id in characters: what people expect of a VARCHAR(255)."""
+
+ID_BYTES = 512
+"""Longest id in UTF-8 bytes. Four of them in one index entry stay under PostgreSQL's 2,704 bytes."""
+
+BODY_BYTES = 16 * 1024 * 1024
+"""Default limit of one encoded body: above the largest recorded message (2.8 MB of base64) with room to spare."""
+
+CALL_BYTES = 64 * 1024 * 1024
+"""Default limit of all bodies of one append: a statement is held in memory on both sides of the wire."""
+
+BATCH = 10_000
+"""Default limit of messages in one append."""
+
+DEPTH = 200
+"""Default limit of nesting. orjson stops at 254 and Python's recursion not far above."""
+
+DEPTH_CEILING = 250
+"""The deepest `max_depth` that settings may name: what both JSON decoders can read back."""
+
+INTEGER_DIGITS = 1_000
+"""Longest integer. Python refuses to parse more than 4,300 digits, PostgreSQL's numeric far more."""
+
+METADATA_BYTES = 64 * 1024
+"""Longest encoded metadata value: metadata is for filtering and labels, bodies hold content."""
+
+METADATA_KEYS = 1_000
+"""Most metadata keys one call may set or remove: they travel as one statement."""
+
+METADATA_FILTERS = 8
+"""Most metadata conditions of one listing: each is one more index probe a row."""
+
+VALUE_KEY_CHARS = 128
+"""How much of an encoded scalar is indexed: enough to be selective, short enough for any index page."""
+
+INT64_MAX = 2**63 - 1
+"""Largest position, keep or limit: a BIGINT column of PostgreSQL, an INTEGER of SQLite."""
+
+# --- what the store does per call ---------------------------------------------------------------
+
+OPERATION_TIMEOUT_SECONDS = 15.0
+"""Default deadline of a call: under the 30 s at which most proxies give up, over any sane lock wait."""
+
+PAGE_DEFAULT = 50
+PAGE_MAX = 1_000
+"""Largest page of a listing. A larger limit is capped here, so that one request stays bounded."""
+
+ITER_BATCH = 500
+"""Messages that `iter_messages` fetches at once: about 250 KB at the usual size of a message."""
+
+CHUNK_ROWS = 5_000
+CHUNK_BYTES = 8 * 1024 * 1024
+"""One INSERT of a longer history carries at most this much; also the size of one commit group on SQLite."""
+
+TURN_SCAN = 1_000
+"""How many messages a cut may move back to find the start of its turn, before it stays exact."""
+
+ACTIVITY_BUCKET_MICROS = 15 * 60 * 1_000_000
+"""Width of an activity bucket. One minute kept 30 % of updates HOT on chat-paced traffic, ten minutes 91 %."""
+
+SESSION_CAP_MAX = 100_000
+"""Largest `session_cap`: the cost of an eviction grows with the cap."""
+
+EVICT_ROUNDS = 20
+"""How often an eviction looks again where a victim was used between the decision and the DELETE."""
+
+ANCESTORS_MAX = 10_000
+"""Longest chain of forks that `lineage` follows."""
+
+PRUNE_BATCH = 500
+PRUNE_BATCH_MESSAGES = 50_000
+"""A prune's transaction deletes at most so many sessions and messages (or one session, however long)."""
+
+PRUNE_CLOSE_SECONDS = 5.0
+"""How long `aclose` waits for a prune in the background."""
+
+# --- executors ----------------------------------------------------------------------------------
+
+GROUP_UNITS = 64
+"""Most units that share one commit on SQLite: 32 concurrent writers gained five times, more gains little."""
+
+SQLITE_READERS = 2
+"""Connections for reading beside the one writer: readers never wait for it under WAL."""
+
+SQLITE_BUSY_SLICE_SECONDS = 1.0
+"""How long SQLite itself waits for a lock before the executor looks at deadlines and tries again."""
+
+POSTGRES_CONNECTIONS = 10
+"""Most connections that `connect()` holds, and so most statements under way at once."""
+
+POSTGRES_CONNECT_SECONDS = 5.0
+POSTGRES_LOCK_SECONDS = 3.0
+POSTGRES_IDLE_IN_TRANSACTION_SECONDS = 5.0
+"""Under the default deadline, so that a vanished client's row lock is gone before ours passes."""
+
+RETRY_FIRST_SECONDS = 0.01
+RETRY_MAX_SECONDS = 0.5
+"""Back-off between tries: doubled from the first to the largest, each with full jitter."""

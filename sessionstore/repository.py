@@ -1,0 +1,563 @@
+"""The sessions of one tenant: every verb, its arguments and its errors.
+
+Any verb may raise StoreBusyError, StoreUnavailableError and StoreTimeoutError, which say whether it may have happened
+all the same, and the other errors of a database that cannot do its part. Docstrings name what is the caller's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+from sessionstore import arguments, limits
+from sessionstore.arguments import Align
+from sessionstore.batch import Batch
+from sessionstore.checks import check_count, check_id, check_seconds, check_user_id, mint_id
+from sessionstore.codec import Json
+from sessionstore.errors import InvalidArgumentError, SessionNotFoundError, VersionConflictError
+from sessionstore.handle import Handle
+from sessionstore.retention import PruneThrottle, phases
+from sessionstore.statements import mapping, removal
+from sessionstore.statements.removal import Victims
+from sessionstore.units import branching, listing, messages, sessions, store, transcripts
+from sessionstore.units import removal as removals
+from sessionstore.units.sessions import NewSession
+from sessionstore.values import (
+    UNSET,
+    AnyMessage,
+    Lineage,
+    Message,
+    NewMessage,
+    Page,
+    PrunePolicy,
+    PruneReport,
+    Session,
+    SessionSummary,
+    Transcript,
+    Unset,
+)
+
+
+class SessionRepository(Handle):
+    """The sessions of one tenant.
+
+    `SessionRepository(engine)` uses a caller's engine; `SessionRepository.connect(url)` has its own and is the fastest.
+    Handles are cheap: make one for each request if you like.
+    """
+
+    # --- sessions ---------------------------------------------------------------------------
+
+    async def create(
+        self,
+        session_id: str | None = None,
+        *,
+        user_id: str = "",
+        model: str = "",
+        max_turns: int = 0,
+        system_message: str | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, Json] | None = None,
+    ) -> Session:
+        """Create a session; without an id it gets a UUIDv7. Over the cap the least recently accessed one is evicted.
+
+        Raises:
+            SessionExistsError: there is one of that id.
+        """
+        new = self._new(metadata, user_id, model, max_turns, system_message, title)
+        unit = sessions.create(self.tenant, _given_or_minted(session_id), new, cap=self.settings.session_cap)
+        return (await self._run(unit)).session
+
+    async def open(
+        self,
+        session_id: str | None = None,
+        *,
+        user_id: str = "",
+        model: str = "",
+        max_turns: int = 0,
+        system_message: str | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, Json] | None = None,
+    ) -> Session:
+        """Get a session, or create it. Of one that exists nothing changes but its recency, and nobody is evicted.
+
+        Raises:
+            SessionOwnerError: it is another user's.
+        """
+        new = self._new(metadata, user_id, model, max_turns, system_message, title)
+        cap = self.settings.session_cap
+        if session_id is None:
+            return (await self._run(sessions.create(self.tenant, mint_id(), new, cap=cap))).session
+        return (await self._run(sessions.open_(self.tenant, check_id(session_id), new, cap=cap))).session
+
+    def _new(
+        self,
+        metadata: Mapping[str, Json] | None,
+        user_id: str,
+        model: str,
+        max_turns: int,
+        system_message: str | None,
+        title: str | None,
+    ) -> NewSession:
+        return arguments.new_session(
+            metadata,
+            self.settings,
+            user_id=user_id,
+            model=model,
+            max_turns=max_turns,
+            system_message=system_message,
+            title=title,
+        )
+
+    async def get(self, session_id: str, *, user_id: str | None = None) -> Session:
+        """Read a session, without touching its recency.
+
+        Raises:
+            SessionNotFoundError: there is none, or it is another user's.
+        """
+        session = await self.find(session_id, user_id=user_id)
+        if session is None:
+            raise SessionNotFoundError(session_id)
+        return session
+
+    async def find(self, session_id: str, *, user_id: str | None = None) -> Session | None:
+        """Read a session; None where there is none, or it is another user's."""
+        asking = "" if user_id is None else check_user_id(user_id)
+        session = await self._run(sessions.find(self.tenant, check_id(session_id)))
+        if session is not None and asking and session.user_id not in {"", asking}:
+            return None
+        return session
+
+    async def exists(self, session_id: str) -> bool:
+        """Whether there is a session of that id."""
+        return await self._run(sessions.head(self.tenant, check_id(session_id))) is not None
+
+    async def length(self, session_id: str) -> int:
+        """How many messages are kept, at the same cost for any number.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        row = await self._run(sessions.head(self.tenant, check_id(session_id)))
+        if row is None:
+            raise SessionNotFoundError(session_id)
+        return int(row[1] - row[0])
+
+    async def update(
+        self,
+        session_id: str,
+        *,
+        user_id: str | Unset | None = UNSET,
+        model: str | Unset | None = UNSET,
+        max_turns: int | Unset | None = UNSET,
+        system_message: str | Unset | None = UNSET,
+        title: str | Unset | None = UNSET,
+        summary: str | Unset | None = UNSET,
+        active_seed_id: str | Unset | None = UNSET,
+        active_persona_id: str | Unset | None = UNSET,
+        expected_version: int | None = None,
+    ) -> Session:
+        """Change columns of a session; None clears one.
+
+        Args:
+            expected_version: change nothing unless this is the session's version.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+            VersionConflictError: somebody else changed it first.
+        """
+        given = {
+            "user_id": user_id,
+            "model": model,
+            "max_turns": max_turns,
+            "system_message": system_message,
+            "title": title,
+            "summary": summary,
+            "active_seed_id": active_seed_id,
+            "active_persona_id": active_persona_id,
+        }
+        changes = arguments.columns(given, self.settings)
+        expected = _expected_version(expected_version)
+        return await self._run(sessions.change(self.tenant, check_id(session_id), changes, expected=expected))
+
+    async def set_metadata(
+        self,
+        session_id: str,
+        values: Mapping[str, Json],
+        *,
+        remove: Iterable[str] = (),
+        expected_version: int | None = None,
+    ) -> Session:
+        """Set metadata keys to JSON values of at most 64 KiB, and remove others; the rest stays.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+            VersionConflictError: somebody else changed it first.
+        """
+        encoded = arguments.metadata_values(values)
+        keys = arguments.metadata_keys(remove, values)
+        expected = _expected_version(expected_version)
+        session_id = check_id(session_id)
+        return await self._run(
+            sessions.change(self.tenant, session_id, {}, expected=expected, values=encoded, remove=keys)
+        )
+
+    async def reset(self, session_id: str) -> Session:
+        """Empty history, summary and metadata; who and what the session is stays.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        return await self._run(sessions.reset(self.tenant, check_id(session_id)))
+
+    async def delete(self, session_id: str) -> bool:
+        """Delete a session with all that belongs to it; False if there is none."""
+        return await self._run(sessions.delete(self.tenant, check_id(session_id)))
+
+    async def delete_user(self, user_id: str) -> int:
+        """Delete every session of a user, in bounded transactions; how many.
+
+        Raises:
+            InvalidArgumentError: the empty user id, which means nobody.
+        """
+        self._refuse_within("delete_user")
+        return await self._remove_all(removal.OF_USER, {"user": check_id(user_id, "user_id")}, limits.PRUNE_BATCH)
+
+    async def delete_all(self) -> int:
+        """Delete every session of this tenant, in bounded transactions; how many."""
+        self._refuse_within("delete_all")
+        return await self._remove_all(removal.OF_TENANT, {}, limits.PRUNE_BATCH)
+
+    async def _remove_all(self, victims: Victims, params: dict[str, Any], batch_size: int) -> int:
+        """Delete batch after batch until there is no victim left."""
+        total = 0
+        while True:
+            unit = removals.batch(self.tenant, victims, params, batch_size=batch_size)
+            removed = await self._run(unit)
+            total += removed.gone
+            if removed.chosen == 0:
+                return total
+
+    # --- messages ---------------------------------------------------------------------------
+
+    async def append(
+        self,
+        session_id: str,
+        *messages_: Mapping[str, Any] | NewMessage,
+        expected_length: int | None = None,
+        create: bool = False,
+    ) -> list[int]:
+        """Add messages at the head of a session, all or none; returns their positions.
+
+        Positions are dense and in argument order; a reader sees all of them or none. Safe to retry with the same
+        message ids. One statement on PostgreSQL, one commit shared with concurrent appends on SQLite, however many.
+
+        Args:
+            expected_length: fail instead of appending if another writer came first.
+            create: create the session if it is missing, in the same transaction.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+            InvalidMessageError: a message is not acceptable; none is stored.
+            MessageIdConflictError: an id is stored with another body.
+            VersionConflictError: the session has not the expected length.
+        """
+        append = messages.Append(
+            self.tenant,
+            check_id(session_id),
+            Batch.of(messages_, self.settings),
+            expected=arguments.optional_count(expected_length, "expected_length"),
+            create=create,
+            cap=self.settings.session_cap,
+        )
+        return (await self._run(append.unit())).positions
+
+    async def messages(
+        self,
+        session_id: str,
+        *,
+        last: int | None = None,
+        first: int | None = None,
+        after: int | None = None,
+        before: int | None = None,
+        roles: Iterable[str] | None = None,
+        align: Align = "message",
+    ) -> list[Message]:
+        """Read messages in order: all, or a window of them.
+
+        Args:
+            last: the newest so many, after the other conditions.
+            first: the oldest so many, after the other conditions.
+            after: only positions greater than this.
+            before: only positions less than this.
+            roles: only messages of these roles.
+            align: `"turn"` lets the last messages begin at a user message, up to 1,000 further back, so that a tool
+                result is never separated from its call.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        wanted = arguments.window(last=last, first=first, after=after, before=before, roles=roles, align=align)
+        session_id = check_id(session_id)
+        return mapping.messages(session_id, await self._run(messages.read(self.tenant, session_id, wanted)))
+
+    async def messages_json(
+        self,
+        session_id: str,
+        *,
+        last: int | None = None,
+        first: int | None = None,
+        after: int | None = None,
+        before: int | None = None,
+        roles: Iterable[str] | None = None,
+        align: Align = "message",
+    ) -> bytes:
+        """Read the bodies as one JSON array, never decoded: the prefix of the next call of a model.
+
+        Args and errors as for `messages`.
+        """
+        wanted = arguments.window(last=last, first=first, after=after, before=before, roles=roles, align=align)
+        rows = await self._run(messages.read(self.tenant, check_id(session_id), wanted))
+        return b"[%b]" % b",".join([row[2] for row in rows])
+
+    async def iter_messages(self, session_id: str, *, batch_size: int = limits.ITER_BATCH) -> AsyncIterator[Message]:
+        """Read a history of any length in order, a batch at a time, holding no transaction in between.
+
+        Raises:
+            SessionNotFoundError: there is no such session, or it was deleted on the way.
+            VersionConflictError: the history was rewritten on the way; what was read is no longer so.
+        """
+        self._refuse_within("iter_messages")
+        session_id = check_id(session_id)
+        limit = check_count(batch_size, "batch_size", minimum=1, maximum=limits.CHUNK_ROWS)
+        position, generation = -1, None
+        while rows := await self._run(messages.page(self.tenant, session_id, after=position, limit=limit)):
+            if generation not in {None, rows[0][-1]}:
+                raise VersionConflictError(session_id, what="generation", expected=generation or 0, actual=rows[0][-1])
+            position, generation = rows[-1][0], rows[0][-1]
+            for message in mapping.messages(session_id, rows):
+                yield message
+            if len(rows) < limit:
+                return
+
+    async def replace_messages(
+        self, session_id: str, messages_: Iterable[AnyMessage], *, expected_version: int | None = None
+    ) -> Session:
+        """Put another history, of any length, in the place of the one there is; positions begin at 0 again.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+            InvalidMessageError: a message is not acceptable; nothing changed.
+            VersionConflictError: somebody else changed it first.
+        """
+        batch = Batch.of(messages_, self.settings, whole=True)
+        expected = _expected_version(expected_version)
+        return await self._run(messages.replace(self.tenant, check_id(session_id), batch, expected=expected))
+
+    async def compact(
+        self,
+        session_id: str,
+        summary: Mapping[str, Any] | NewMessage,
+        *,
+        keep_last: int,
+        expected_version: int | None = None,
+    ) -> Session:
+        """Replace the oldest messages by one summary message.
+
+        The last `keep_last` messages stay, and those before them back to a user message. Where nothing would be
+        replaced, nothing changes.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+            InvalidMessageError: the summary is not acceptable.
+            MessageIdConflictError: the summary's id is one of a kept message.
+            VersionConflictError: somebody else changed it first.
+        """
+        batch = Batch.of([summary], self.settings)
+        keep = check_count(keep_last, "keep_last")
+        expected = _expected_version(expected_version)
+        return await self._run(messages.compact(self.tenant, check_id(session_id), batch, keep=keep, expected=expected))
+
+    async def trim(self, session_id: str, keep_last: int, *, align: Align = "message") -> int:
+        """Drop the oldest messages; how many are kept. `align="turn"` keeps back to a user message.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        keep, turn = check_count(keep_last, "keep_last"), arguments.checked_align(align)
+        return await self._run(messages.trim(self.tenant, check_id(session_id), keep, turn=turn))
+
+    async def truncate(self, session_id: str, keep_first: int) -> int:
+        """Drop the newest messages; how many are kept. The summary goes with them.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        keep = check_count(keep_first, "keep_first")
+        return await self._run(messages.truncate(self.tenant, check_id(session_id), keep))
+
+    async def pop(self, session_id: str) -> Message | None:
+        """Take the newest message away and return it; None from an empty session.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        return await self._run(messages.pop(self.tenant, check_id(session_id)))
+
+    # --- branching --------------------------------------------------------------------------
+
+    async def fork(self, session_id: str, *, new_id: str | None = None, replace: bool = False) -> Session:
+        """Copy a session with its history, columns, metadata and summary into a new one; returns that.
+
+        Args:
+            new_id: of the new session; a UUIDv7 by default.
+            replace: overwrite the history of `new_id` if it exists; its lineage and creation time stay.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+            SessionExistsError: there is one of the new id.
+            InvalidArgumentError: a fork onto itself.
+        """
+        return await self._fork(session_id, None, new_id, replace=replace)
+
+    async def fork_at(
+        self, session_id: str, keep_first: int, *, new_id: str | None = None, replace: bool = False
+    ) -> Session:
+        """Copy the first `keep_first` kept messages of a session into a new one; otherwise as `fork`."""
+        return await self._fork(session_id, check_count(keep_first, "keep_first"), new_id, replace=replace)
+
+    async def _fork(self, session_id: str, keep: int | None, new_id: str | None, *, replace: bool) -> Session:
+        source, child = check_id(session_id), _given_or_minted(new_id, "new_id")
+        if source == child:
+            raise InvalidArgumentError("a session cannot be forked onto itself")
+        unit = branching.fork(
+            self.tenant, source, child, keep=keep, replace=replace, cap=self.settings.session_cap
+        )
+        return (await self._run(unit)).session
+
+    async def lineage(self, session_id: str) -> Lineage:
+        """Where a session stands among its forks.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        return await self._run(branching.lineage(self.tenant, check_id(session_id)))
+
+    # --- whole sessions ---------------------------------------------------------------------
+
+    async def snapshot(self, session_id: str) -> Transcript:
+        """Read a session and all its messages as of one moment.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        session, rows = await self._run(transcripts.snapshot(self.tenant, check_id(session_id)))
+        return Transcript(session, tuple(mapping.messages(session.id, rows)))
+
+    async def save(self, transcript: Transcript, *, expected_version: int | None = None) -> Session:
+        """Make the stored session what a transcript says, or create it; writes only what differs.
+
+        The transcript's times are kept exactly. A session saved after every turn writes only its new messages.
+
+        Raises:
+            InvalidMessageError: a message is not acceptable; nothing changed.
+            VersionConflictError: somebody else changed it first.
+            SessionNotFoundError: a version was expected of a session that does not exist.
+        """
+        expected = _expected_version(expected_version)
+        save = arguments.save(self.tenant, transcript, expected, self.settings)
+        return (await self._run(save.unit())).session
+
+    # --- many sessions ----------------------------------------------------------------------
+
+    async def list_sessions(
+        self,
+        *,
+        user_id: str | None = None,
+        parent_id: str | None = None,
+        metadata: Mapping[str, str | float | bool | None] | None = None,
+        limit: int = limits.PAGE_DEFAULT,
+        cursor: str | None = None,
+    ) -> Page[SessionSummary]:
+        """List sessions by update time, newest first, ties by id, without reading a message.
+
+        A user's page costs the same among a thousand sessions as among a million. Metadata conditions cost a probe for
+        each session looked at.
+
+        Args:
+            parent_id: only its forks.
+            metadata: only sessions whose metadata has these scalars.
+            limit: sessions of a page; at most 1,000.
+            cursor: of the page before.
+        """
+        wanted = listing.Listing(
+            limit=min(check_count(limit, "limit"), limits.PAGE_MAX),
+            user_id=None if user_id is None else check_user_id(user_id),
+            parent_id=None if parent_id is None else check_id(parent_id, "parent_id"),
+            metadata=arguments.metadata_filters(metadata),
+            after=arguments.cursor_after(cursor),
+        )
+        listed = await self._run(listing.page(self.tenant, wanted))
+        return Page(listed.rows, arguments.cursor_text(listed.after))
+
+    async def prune(
+        self, policy: PrunePolicy, *, batch_size: int = limits.PRUNE_BATCH, dry_run: bool = False
+    ) -> PruneReport:
+        """Delete old, idle and surplus sessions of this tenant, in bounded transactions.
+
+        A session that is used while the prune runs survives. Interrupted, it is resumed by calling again.
+
+        Args:
+            batch_size: sessions of one transaction, 1 to 500.
+            dry_run: only report what would go.
+        """
+        self._refuse_within("prune")
+        if not isinstance(policy, PrunePolicy):
+            raise InvalidArgumentError(f"prune takes a PrunePolicy, not {type(policy).__name__}")
+        size = check_count(batch_size, "batch_size", minimum=1, maximum=limits.PRUNE_BATCH)
+        steps = phases(policy, time.time_ns() // 1000, preview=dry_run)
+        if dry_run:
+            chosen = await self._run(removals.preview(self.tenant, [(step.victims, step.params) for step in steps]))
+            seen: dict[str, None] = {}
+            counts = {}
+            for step, ids in zip(steps, chosen, strict=True):
+                before = len(seen)
+                seen |= dict.fromkeys(ids)
+                counts[step.counter] = len(seen) - before
+            return PruneReport(**counts, session_ids=tuple(seen))
+        return PruneReport(
+            **{step.counter: await self._remove_all(step.victims, step.params, size) for step in steps}
+        )
+
+    async def append_and_prune(
+        self,
+        session_id: str,
+        *messages_: Mapping[str, Any] | NewMessage,
+        policy: PrunePolicy,
+        throttle: PruneThrottle,
+        expected_length: int | None = None,
+    ) -> list[int]:
+        """Append, and start a prune in the background if the throttle says it is time.
+
+        A failing prune is logged, never raised. `aclose` waits for it up to 5 s.
+
+        Args and errors otherwise as for `append`.
+        """
+        self._refuse_within("append_and_prune")
+        positions = await self.append(session_id, *messages_, expected_length=expected_length)
+        if throttle.ready():
+            self._in_background(self.prune(policy), "a prune")
+        return positions
+
+    async def claim(self, job: str, *, cooldown_seconds: float) -> bool:
+        """Whether this process may run a job now: of many, one may in each cooldown, by the database's clock."""
+        micros = int(check_seconds(cooldown_seconds, "cooldown_seconds") * 1_000_000)
+        return await self._run(store.claim(self.tenant, check_id(job, "job"), cooldown_micros=micros))
+
+
+def _given_or_minted(session_id: str | None, what: str = "session id") -> str:
+    return mint_id() if session_id is None else check_id(session_id, what)
+
+
+def _expected_version(expected: int | None) -> int | None:
+    return arguments.optional_count(expected, "expected_version")

@@ -1,0 +1,79 @@
+"""How a prune goes about it, and how often."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from sessionstore.checks import check_instant, check_seconds
+from sessionstore.statements import removal
+from sessionstore.statements.removal import Victims
+from sessionstore.units.unit import bucket_of
+from sessionstore.values import PrunePolicy
+
+_EARLIEST: Final = check_instant(datetime.min.replace(tzinfo=UTC), "the earliest time")
+
+
+class Phase(NamedTuple):
+    """One step of a prune: which sessions it chooses, and where the report counts them."""
+
+    counter: str
+    victims: Victims
+    params: dict[str, Any]
+
+
+def phases(policy: PrunePolicy, now: int, *, preview: bool = False) -> list[Phase]:
+    """Return the steps of a prune that begins now: by age, then by idleness, then by number.
+
+    Sessions that are used after it began are spared. In a preview the last step leaves out what the first two would
+    have deleted.
+    """
+    steps: list[Phase] = []
+    since = {"changed_since": _EARLIEST, "used_since": _EARLIEST}
+    if policy.max_age is not None:
+        cutoff = _before(now, policy.max_age)
+        params = {"bucket": bucket_of(cutoff), "cutoff": cutoff, "started": now}
+        steps.append(Phase("by_age", removal.BY_AGE, params))
+        since["changed_since"] = cutoff
+    if policy.max_idle is not None:
+        cutoff = _before(now, policy.max_idle)
+        steps.append(Phase("by_idle", removal.BY_IDLE, {"cutoff": cutoff, "started": now}))
+        since["used_since"] = cutoff
+    if policy.max_sessions is not None:
+        victims = removal.BY_NUMBER_PER_USER if policy.per_user else removal.BY_NUMBER
+        if not preview:
+            since = dict.fromkeys(since, _EARLIEST)
+        steps.append(Phase("by_number", victims, {"keep": policy.max_sessions, "started": now, **since}))
+    return steps
+
+
+def _before(now: int, age: timedelta) -> int:
+    return max(now - age // timedelta(microseconds=1), _EARLIEST)
+
+
+class PruneThrottle:
+    """Lets one of many callers of this process through, then none until the cooldown is over. Thread-safe.
+
+    `SessionRepository.claim` is the same for many processes.
+    """
+
+    def __init__(self, cooldown_seconds: float) -> None:
+        """Let the first call through.
+
+        Raises:
+            InvalidArgumentError: a negative cooldown. 0 lets everybody through.
+        """
+        self._cooldown = check_seconds(cooldown_seconds, "cooldown_seconds")
+        self._open_at = 0.0
+        self._lock = threading.Lock()
+
+    def ready(self) -> bool:
+        """Whether it is time; if so the cooldown begins anew. A refusal does not prolong it."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._open_at:
+                return False
+            self._open_at = now + self._cooldown
+            return True

@@ -1,0 +1,237 @@
+"""The tables, as ORM classes: the one declaration that migrations, statements and DBAs' comments agree with.
+
+Migrations build databases; these classes never do (a test compares the two catalogs). Column types carry no
+processors: rows travel as the driver gives them, and `statements/mapping.py` turns them into values.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    SmallInteger,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
+
+REVISION: Final = "0001"
+"""The newest revision this code knows, and the oldest it can work with: see `sessionstore_schema`."""
+
+
+class _PostgresJson(UserDefinedType[Any]):
+    """PostgreSQL's `json`: the text as it was put in, checked to be JSON. No processors, unlike SQLAlchemy's."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "JSON"
+
+
+class Instant(TypeDecorator[Any]):
+    """A moment: TIMESTAMPTZ on PostgreSQL, microseconds since 1970 as INTEGER on SQLite."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(TIMESTAMP(timezone=True))  # type: ignore[no-any-return]
+        return dialect.type_descriptor(BigInteger())  # type: ignore[no-any-return]
+
+
+Name: Final = Text().with_variant(Text(collation="C"), "postgresql")
+"""Ids, names and keys: compared bytewise on both databases, so that order and paging are the same."""
+
+JsonText: Final = Text().with_variant(_PostgresJson(), "postgresql")
+"""Encoded JSON, kept as text. SQLAlchemy's JSON type would have numeric affinity on SQLite: 1.0 comes back as 1."""
+
+
+class Base(DeclarativeBase):
+    """The tables of the store."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(referred_table_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+
+
+class SessionRow(Base):
+    """One conversation."""
+
+    __tablename__ = "sessionstore_sessions"
+
+    tenant_id: Mapped[str] = mapped_column(Name, primary_key=True, comment="isolation boundary; '' if only one")
+    id: Mapped[str] = mapped_column(Name, primary_key=True, comment="the caller's id, opaque, compared bytewise")
+    user_id: Mapped[str] = mapped_column(Name, comment="whose session it is; '' if nobody's")
+    model: Mapped[str] = mapped_column(Text, comment="model the session runs on; '' if unset")
+    max_turns: Mapped[int] = mapped_column(BigInteger, comment="turn limit of the agent; 0 if unset")
+    system_message: Mapped[str | None] = mapped_column(Text, comment="system prompt")
+    title: Mapped[str | None] = mapped_column(Text, comment="title for people")
+    summary: Mapped[str | None] = mapped_column(Text, comment="summary of the history")
+    active_seed_id: Mapped[str | None] = mapped_column(Text, comment="seed in use")
+    active_persona_id: Mapped[str | None] = mapped_column(Text, comment="persona in use")
+    parent_id: Mapped[str | None] = mapped_column(Name, comment="session it was forked from; it may be gone")
+    fork_position: Mapped[int | None] = mapped_column(BigInteger, comment="its next_position at the fork")
+    first_position: Mapped[int] = mapped_column(BigInteger, comment="position of the oldest kept message")
+    next_position: Mapped[int] = mapped_column(BigInteger, comment="next position to assign; length = next - first")
+    generation: Mapped[int] = mapped_column(BigInteger, comment="version of the history; grows when it is rewritten")
+    version: Mapped[int] = mapped_column(BigInteger, comment="grows by one with every change")
+    next_event: Mapped[int] = mapped_column(BigInteger, comment="number of the next event")
+    created_at: Mapped[Any] = mapped_column(Instant, comment="UTC (SQLite: microseconds since 1970)")
+    updated_at: Mapped[Any] = mapped_column(Instant, comment="last change, UTC (SQLite: microseconds since 1970)")
+    last_accessed_at: Mapped[Any] = mapped_column(Instant, comment="last use, UTC (SQLite: microseconds since 1970)")
+    activity_bucket: Mapped[int] = mapped_column(BigInteger, comment="updated_at in quarters of an hour since 1970")
+
+    __table_args__ = (
+        CheckConstraint("first_position >= 0 AND next_position >= first_position", name="positions"),
+        CheckConstraint("version >= 0 AND max_turns >= 0 AND next_event >= 0", name="counters"),
+        # updated_at and last_accessed_at stay out of every index: an index on either ends HOT updates for appends.
+        Index("ix_sessionstore_sessions_activity", "tenant_id", text("activity_bucket DESC")),
+        Index("ix_sessionstore_sessions_user_activity", "tenant_id", "user_id", text("activity_bucket DESC")),
+        Index(
+            "ix_sessionstore_sessions_parent",
+            "tenant_id",
+            "parent_id",
+            postgresql_where=text("parent_id IS NOT NULL"),
+            sqlite_where=text("parent_id IS NOT NULL"),
+        ),
+        {"comment": "One row a conversation.", "postgresql_with": {"fillfactor": 85}},
+    )
+
+
+class MessageRow(Base):
+    """One immutable message."""
+
+    __tablename__ = "sessionstore_messages"
+
+    tenant_id: Mapped[str] = mapped_column(Name, primary_key=True, comment="as in sessionstore_sessions")
+    session_id: Mapped[str] = mapped_column(Name, primary_key=True, comment="the session it belongs to")
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, comment="0-based place, dense in a session")
+    role: Mapped[str] = mapped_column(Text, comment="who the message is from")
+    body: Mapped[Any] = mapped_column(JsonText, nullable=False, comment="the caller's JSON object, verbatim")
+    plain: Mapped[bool] = mapped_column(Boolean, comment="safe for SQL JSON functions: check it before using them")
+    message_id: Mapped[str | None] = mapped_column(Name, comment="the caller's id, unique in a session: safe retries")
+    created_at: Mapped[Any] = mapped_column(Instant, comment="UTC (SQLite: microseconds since 1970)")
+    seed_id: Mapped[str | None] = mapped_column(Text, comment="copy of body.seed_id if it is a string")
+    phase_reached: Mapped[str | None] = mapped_column(Text, comment="copy of body.phase_reached if it is a string")
+    evaluation_passed: Mapped[bool | None] = mapped_column(Boolean, comment="copy of body.evaluation_passed if boolean")
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "session_id"],
+            ["sessionstore_sessions.tenant_id", "sessionstore_sessions.id"],
+            ondelete="CASCADE",
+        ),
+        CheckConstraint("position >= 0", name="position"),
+        Index(
+            "uq_sessionstore_messages_message_id",
+            "tenant_id",
+            "session_id",
+            "message_id",
+            unique=True,
+            postgresql_where=text("message_id IS NOT NULL"),
+            sqlite_where=text("message_id IS NOT NULL"),
+        ),
+        {"comment": "The messages; kept positions of a session are the range [first_position, next_position)."},
+    )
+
+
+class MetadataRow(Base):
+    """One metadata key of a session."""
+
+    __tablename__ = "sessionstore_metadata"
+
+    tenant_id: Mapped[str] = mapped_column(Name, primary_key=True, comment="as in sessionstore_sessions")
+    session_id: Mapped[str] = mapped_column(Name, primary_key=True, comment="the session it belongs to")
+    key: Mapped[str] = mapped_column(Name, primary_key=True, comment="the caller's key")
+    value: Mapped[Any] = mapped_column(JsonText, nullable=False, comment="any JSON value, verbatim")
+    plain: Mapped[bool] = mapped_column(Boolean, comment="safe for SQL JSON functions: check it before using them")
+    value_key: Mapped[str | None] = mapped_column(Name, comment="first 128 characters of an encoded scalar")
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "session_id"],
+            ["sessionstore_sessions.tenant_id", "sessionstore_sessions.id"],
+            ondelete="CASCADE",
+        ),
+        Index("ix_sessionstore_metadata_value", "tenant_id", "key", "value_key", "session_id"),
+        {"comment": "Metadata of sessions, one row a key."},
+    )
+
+
+class DocumentRow(Base):
+    """One document of the small document store."""
+
+    __tablename__ = "sessionstore_documents"
+
+    tenant_id: Mapped[str] = mapped_column(Name, primary_key=True, comment="isolation boundary; '' if only one")
+    category: Mapped[str] = mapped_column(Name, primary_key=True, comment="group of documents, may contain slashes")
+    name: Mapped[str] = mapped_column(Name, primary_key=True, comment="name in its category")
+    format: Mapped[str] = mapped_column(Name, primary_key=True, comment="'json' or 'markdown'")
+    body: Mapped[Any] = mapped_column(JsonText, nullable=False, comment="the value; markdown is one JSON string")
+    plain: Mapped[bool] = mapped_column(Boolean, comment="safe for SQL JSON functions: check it before using them")
+    created_at: Mapped[Any] = mapped_column(Instant, comment="UTC (SQLite: microseconds since 1970)")
+    updated_at: Mapped[Any] = mapped_column(Instant, comment="UTC (SQLite: microseconds since 1970)")
+
+    __table_args__ = (
+        CheckConstraint("format IN ('json', 'markdown')", name="format"),
+        {"comment": "Documents by category and name; JSON and markdown of one name coexist."},
+    )
+
+
+class MaintenanceRow(Base):
+    """When a shared job last ran."""
+
+    __tablename__ = "sessionstore_maintenance"
+
+    tenant_id: Mapped[str] = mapped_column(Name, primary_key=True, comment="as in sessionstore_sessions")
+    job: Mapped[str] = mapped_column(Name, primary_key=True, comment="name of the job")
+    last_run_at: Mapped[Any] = mapped_column(Instant, comment="by the database's clock")
+
+    __table_args__ = ({"comment": "One row a job: of many processes, one runs it in a cooldown."},)
+
+
+class SchemaRow(Base):
+    """What the tables are: written by every revision, checked by the code at opening."""
+
+    __tablename__ = "sessionstore_schema"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False, comment="always 1")
+    revision: Mapped[str] = mapped_column(Name, comment="newest revision that ran")
+    compatible_from: Mapped[str] = mapped_column(Name, comment="oldest code, named by its revision, that may use it")
+
+    __table_args__ = (
+        CheckConstraint("id = 1", name="one_row"),
+        {"comment": "One row: the revision of these tables, and the oldest code that may use them."},
+    )
+
+
+MESSAGE_TEXTS_VIEW: Final = "sessionstore_message_texts"
+
+MESSAGE_TEXTS: Final = {
+    "postgresql": (
+        "SELECT tenant_id, session_id, position, message_id, role, "
+        "CASE WHEN plain THEN body ->> 'content' END AS text, plain, "
+        "created_at, octet_length(body::text) AS bytes FROM {messages}"
+    ),
+    # json_valid guards the whole query against one damaged row.
+    "sqlite": (
+        "SELECT tenant_id, session_id, position, message_id, role, "
+        "CASE WHEN plain AND json_valid(body) THEN json_extract(body, '$.content') END AS text, plain, "
+        "strftime('%Y-%m-%d %H:%M:%f', created_at / 1000000.0, 'unixepoch') AS created_at, "
+        "length(CAST(body AS BLOB)) AS bytes FROM {messages}"
+    ),
+}
+"""The DBA's view of messages: one body with U+0000 or a lone surrogate would fail a whole query without its guard."""

@@ -1,0 +1,1 @@
+"""All SQL of the store: SQLAlchemy Core over the ORM tables, built once."""

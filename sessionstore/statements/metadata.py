@@ -1,0 +1,59 @@
+"""Statements on the rows of metadata."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Boolean, Text, cast, delete, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from sessionstore.dialects.base import Dialect
+from sessionstore.dialects.constructs import TextList, any_of, param
+from sessionstore.schema import JsonText
+from sessionstore.statements.common import (
+    ITS_METADATA,
+    METADATA,
+    SESSION,
+    TENANT,
+    d,
+    fixed,
+    statement,
+    text,
+)
+from sessionstore.statements.messages import incoming
+
+ROW: Final = {"key": Text, "value": Text, "plain": Boolean, "value_key": Text}
+
+
+@statement("set_metadata", *ROW)
+def SET(db: Dialect) -> Any:  # noqa: N802  # a statement, named like the constants beside it
+    """Insert keys, or give them new values."""
+    rows = incoming(ROW) if db.array_rows else None
+    row: Any = {name: param(name, kind) for name, kind in ROW.items()} if rows is None else rows.c
+    values = {
+        "tenant_id": TENANT,
+        "session_id": SESSION,
+        "key": row["key"],
+        "value": cast(row["value"], JsonText),
+        "plain": row["plain"],
+        "value_key": row["value_key"],
+    }
+    if rows is None:
+        upsert: Any = sqlite.insert(METADATA).inline().values(values)
+    else:
+        upsert = postgresql.insert(METADATA).inline().from_select(list(values), select(*values.values()).select_from(rows))
+    changed = {name: upsert.excluded[name] for name in ("value", "plain", "value_key")}
+    return upsert.on_conflict_do_update(index_elements=[d.tenant_id, d.session_id, d.key], set_=changed)
+
+
+REMOVE: Final = fixed("remove_metadata", delete(METADATA).where(ITS_METADATA, any_of(d.key, param("keys", TextList))))
+
+CLEAR: Final = fixed("clear_metadata", delete(METADATA).where(ITS_METADATA))
+
+COPY: Final = fixed(
+    "copy_metadata",
+    insert(METADATA).inline().from_select(
+        [entry.name for entry in METADATA.c],
+        select(TENANT, text("child"), d.key, d.value, d.plain, d.value_key).where(d.tenant_id == TENANT, d.session_id == SESSION),
+    ),
+)

@@ -1,0 +1,315 @@
+"""Units on the messages of one session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, NamedTuple
+
+from sessionstore.batch import Batch, MessageRow
+from sessionstore.dialects.base import Dialect, Row, Rows
+from sessionstore.errors import MessageIdConflictError, SessionNotFoundError, VersionConflictError
+from sessionstore.limits import CHUNK_BYTES, CHUNK_ROWS, INT64_MAX, TURN_SCAN
+from sessionstore.statements import messages, sessions
+from sessionstore.statements.sessions import FIRST, NEXT, VERSION
+from sessionstore.units.removal import evict
+from sessionstore.units.sessions import NewSession, refused, with_metadata, insert_session
+from sessionstore.units.unit import Kind, MessageIdTakenError, RunInstead, Stamp, Steps, Unit
+from sessionstore.values import Message, Session
+
+
+class Appended(NamedTuple):
+    """The positions of an append, and whether it made the session."""
+
+    positions: list[int]
+    created: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """What one append is to do.
+
+    Attributes:
+        expected: the length that the session must have.
+        create: whether a missing session is made; over `cap`, others are evicted.
+    """
+
+    tenant: str
+    session_id: str
+    batch: Batch
+    expected: int | None = None
+    create: bool = False
+    cap: int | None = None
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Parameters that name the session."""
+        return {"tenant": self.tenant, "session": self.session_id}
+
+    def unit(self) -> Unit[Appended]:
+        """Append in the fewest statements, taking the more thorough ways only where they turn out to be needed."""
+        if not self.batch.rows:
+            return self._as(Kind.TRANSACTION, self._nothing)
+        return self._as(Kind.TRANSACTION if self.batch.ids else Kind.WRITE, self._directly)
+
+    def _as(self, kind: Kind, steps: Any) -> Unit[Appended]:
+        batch = self.batch
+        repeatable = 0 < batch.ids == len(batch.rows)
+        return Unit("append", kind, steps, repeatable, rows=len(batch.rows), size=batch.size, then=self._evict)
+
+    def _evict(self, appended: Appended) -> Unit[None] | None:
+        return evict(self.tenant, self.session_id, self.cap) if appended.created and self.cap is not None else None
+
+    def _directly(self, db: Dialect) -> Steps[Appended]:
+        batch = self.batch
+        if batch.ids and not db.optimistic_ids:
+            return (yield from self._knowing_ids())
+        params = {**self.key, "count": len(batch.rows), "expected": self.expected, **Stamp.of_now().changed}
+        if db.modifying_ctes and not batch.ids:
+            rows = yield messages.APPEND(batch.rows, **params)
+        else:
+            rows = yield messages.ADVANCE(**params)
+            if rows:
+                try:
+                    yield messages.INSERT(batch.rows, **self.key, first=rows[0][0], now=params["now"])
+                except MessageIdTakenError:
+                    raise RunInstead(self._as(Kind.TRANSACTION, lambda _: self._knowing_ids())) from None
+        if not rows:
+            yield from self._missing()
+        return Appended(list(range(rows[0][0], rows[0][0] + len(batch.rows))))
+
+    def _missing(self) -> Steps[None]:
+        """Tell why no row was there to advance, or make the session."""
+        rows = yield sessions.HEAD(**self.key)
+        if rows:
+            self._conflict(rows[0][1] - rows[0][0])
+        if not self.create:
+            raise SessionNotFoundError(self.session_id)
+        raise RunInstead(self._as(Kind.TRANSACTION, self._creating))
+
+    def _conflict(self, length: int) -> None:
+        if self.expected is not None:
+            raise VersionConflictError(self.session_id, what="length", expected=self.expected, actual=length)
+
+    def _creating(self, _db: Dialect) -> Steps[Appended]:
+        """Make the session, unless somebody else just did, and append."""
+        opened = yield from insert_session(self.tenant, self.session_id, NewSession())
+        positions = (yield from self._knowing_ids()).positions
+        return Appended(positions, created=opened is not None)
+
+    def _knowing_ids(self) -> Steps[Appended]:
+        """Lock the session, look which ids are stored, append the others; right whatever was there before."""
+        batch = self.batch
+        locked = yield sessions.LOCK(**self.key)
+        if not locked:
+            yield from self._missing()
+        stored = yield from self._stored()
+        stamp = Stamp.of_now()
+        new = [row for row in batch.rows if row.message_id not in stored]
+        if not new:
+            yield sessions.ACCESS(**self.key, now=stamp.now)
+            return Appended([stored[row.message_id] for row in batch.rows])
+        length = locked[0][NEXT] - locked[0][FIRST]
+        if self.expected not in {None, length}:
+            self._conflict(length)
+        rows = yield messages.ADVANCE(**self.key, count=len(new), expected=None, **stamp.changed)
+        first = rows[0][0]
+        renumbered = [row._replace(step=step) for step, row in enumerate(new)]
+        yield messages.INSERT(renumbered, **self.key, first=first, now=stamp.now)
+        following = count(first)
+        return Appended(
+            [stored[row.message_id] if row.message_id in stored else next(following) for row in batch.rows]
+        )
+
+    def _stored(self) -> Steps[dict[str | None, int]]:
+        """The positions of the batch's ids that are stored already, each with an equal body."""
+        bodies = {row.message_id: row.body.encode() for row in self.batch.rows if row.message_id is not None}
+        if not bodies:
+            return {}
+        positions: dict[str | None, int] = {}
+        for position, message_id, body in (yield messages.STORED_IDS(**self.key, ids=list(bodies))):
+            if bytes(body) != bodies[message_id]:
+                raise MessageIdConflictError(self.session_id, message_id)
+            positions[message_id] = position
+        return positions
+
+    def _nothing(self, _db: Dialect) -> Steps[Appended]:
+        """Append no message: only the recency moves, and only where there is a session."""
+        rows = yield sessions.ACCESS(**self.key, now=Stamp.of_now().now)
+        if rows:
+            if self.expected not in {None, length := rows[0][NEXT] - rows[0][FIRST]}:
+                self._conflict(length)
+            return Appended([])
+        if not self.create:
+            raise SessionNotFoundError(self.session_id)
+        opened = yield from insert_session(self.tenant, self.session_id, NewSession())
+        return Appended([], created=opened is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which messages to read: between two exclusive positions, of some roles, the first or the last so many."""
+
+    after: int = -1
+    before: int = INT64_MAX
+    roles: tuple[str, ...] | None = None
+    limit: int = INT64_MAX
+    newest: bool = False
+    turn: bool = False
+
+
+def read(tenant: str, session_id: str, window: Window) -> Unit[Rows]:
+    """Read a window of messages, in order of position."""
+
+    def steps(_db: Dialect) -> Steps[Rows]:
+        params: dict[str, Any] = {"after": window.after, "before": window.before, "limit": window.limit}
+        if window.roles is not None:
+            params["roles"] = list(window.roles)
+        if window.turn:
+            params["scan"] = TURN_SCAN
+        statement = messages.read(newest=window.newest, roles=window.roles is not None, turn=window.turn)
+        rows = yield statement(tenant=tenant, session=session_id, **params)
+        if not rows and not (yield sessions.EXISTS(tenant=tenant, session=session_id)):
+            raise SessionNotFoundError(session_id)
+        return rows[::-1] if window.newest and not window.turn else rows
+
+    return Unit("messages", Kind.READ, steps)
+
+
+def page(tenant: str, session_id: str, *, after: int, limit: int) -> Unit[Rows]:
+    """Read the next messages after a position, each row ending with the session's generation."""
+    statement = messages.read(newest=False, roles=False, turn=False, stamped=True)
+
+    def steps(_db: Dialect) -> Steps[Rows]:
+        params = {"after": after, "before": INT64_MAX, "limit": limit}
+        rows = yield statement(tenant=tenant, session=session_id, **params)
+        if not rows and not (yield sessions.EXISTS(tenant=tenant, session=session_id)):
+            raise SessionNotFoundError(session_id)
+        return rows
+
+    return Unit("iter_messages", Kind.READ, steps)
+
+
+def trim(tenant: str, session_id: str, keep: int, *, turn: bool) -> Unit[int]:
+    """Drop the oldest messages; how many are kept."""
+    key = {"tenant": tenant, "session": session_id}
+
+    def steps(_db: Dialect) -> Steps[int]:
+        keeping = keep
+        if turn:
+            row = yield from accessed(tenant, session_id)
+            keeping = row[NEXT] - (yield from turn_start(tenant, row, keep))
+        rows = yield sessions.TRIM(**key, keep=keeping, **Stamp.of_now().changed)
+        if not rows:
+            raise SessionNotFoundError(session_id)
+        first, following = rows[0]
+        if following - first >= keeping:
+            # The lock is held, so this statement sees every message that was committed before it.
+            yield messages.DELETE_RANGE(**key, low=0, high=first)
+        return int(following - first)
+
+    return Unit("trim", Kind.TRANSACTION, steps)
+
+
+def accessed(tenant: str, session_id: str) -> Steps[Row]:
+    """Touch a session and lock its row."""
+    rows = yield sessions.ACCESS(tenant=tenant, session=session_id, now=Stamp.of_now().now)
+    if not rows:
+        raise SessionNotFoundError(session_id)
+    return rows[0]
+
+
+def turn_start(tenant: str, row: Row, keep: int) -> Steps[int]:
+    """Where the last `keep` messages begin, moved back to the start of their turn."""
+    cut = max(row[FIRST], row[NEXT] - keep)
+    if keep == 0 or cut == row[FIRST]:
+        return cut
+    least = max(row[FIRST], cut - TURN_SCAN)
+    rows = yield messages.TURN(tenant=tenant, session=row[0], cut=cut, least=least)
+    return rows[0][0] if rows else cut
+
+
+def truncate(tenant: str, session_id: str, keep: int) -> Unit[int]:
+    """Drop the newest messages; how many are kept."""
+    key = {"tenant": tenant, "session": session_id}
+
+    def steps(_db: Dialect) -> Steps[int]:
+        rows = yield sessions.TRUNCATE(**key, keep=keep, **Stamp.of_now().rewritten)
+        if not rows:
+            raise SessionNotFoundError(session_id)
+        first, following = rows[0]
+        yield messages.DELETE_RANGE(**key, low=following, high=INT64_MAX)
+        return int(following - first)
+
+    return Unit("truncate", Kind.TRANSACTION, steps)
+
+
+def pop(tenant: str, session_id: str) -> Unit[Message | None]:
+    """Take the newest message away."""
+    key = {"tenant": tenant, "session": session_id}
+
+    def steps(_db: Dialect) -> Steps[Message | None]:
+        rows = yield sessions.POP(**key, **Stamp.of_now().rewritten)
+        if not rows:
+            raise SessionNotFoundError(session_id)
+        taken = yield messages.TAKE(**key, low=rows[0][0])
+        return Message(session_id, taken[0]) if taken else None
+
+    return Unit("pop", Kind.TRANSACTION, steps)
+
+
+def replace(tenant: str, session_id: str, batch: Batch, *, expected: int | None) -> Unit[Session]:
+    """Put another history in the place of the one there is."""
+    key = {"tenant": tenant, "session": session_id}
+
+    def steps(_db: Dialect) -> Steps[Session]:
+        stamp = Stamp.of_now()
+        rows = yield sessions.REPLACE(**key, count=len(batch.rows), expected=expected, **stamp.rewritten)
+        row = rows[0] if rows else (yield from refused(tenant, session_id, expected))
+        yield messages.DELETE_RANGE(**key, low=0, high=INT64_MAX)
+        yield from insert(key, batch.rows, first=0, now=stamp.now)
+        return (yield from with_metadata(tenant, row))
+
+    return Unit("replace_messages", Kind.TRANSACTION, steps, rows=len(batch.rows), size=batch.size)
+
+
+def insert(key: dict[str, Any], rows: list[MessageRow], *, first: int, now: int) -> Steps[None]:
+    """Insert any number of rows, a bounded chunk a statement."""
+    for chunk in _chunks(rows):
+        yield messages.INSERT(chunk, **key, first=first, now=now)
+
+
+def _chunks(rows: list[MessageRow]) -> Iterator[list[MessageRow]]:
+    chunk: list[MessageRow] = []
+    size = 0
+    for row in rows:
+        if chunk and (len(chunk) >= CHUNK_ROWS or size + len(row.body) > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += len(row.body)
+    if chunk:
+        yield chunk
+
+
+def compact(tenant: str, session_id: str, summary: Batch, *, keep: int, expected: int | None) -> Unit[Session]:
+    """Put one summary message in the place of everything before the last `keep` messages and their turn."""
+    key = {"tenant": tenant, "session": session_id}
+
+    def steps(_db: Dialect) -> Steps[Session]:
+        row = yield from accessed(tenant, session_id)
+        if expected not in {None, row[VERSION]}:
+            raise VersionConflictError(session_id, expected=int(expected or 0), actual=row[VERSION])
+        cut = yield from turn_start(tenant, row, keep)
+        if cut > row[FIRST] and row[NEXT] - row[FIRST] > keep:
+            stamp = Stamp.of_now()
+            row = (yield sessions.COMPACT(**key, first=cut - 1, **stamp.rewritten))[0]
+            yield messages.DELETE_RANGE(**key, low=0, high=cut)
+            message_id = summary.rows[0].message_id
+            if message_id is not None and (yield messages.STORED_IDS(**key, ids=[message_id])):
+                raise MessageIdConflictError(session_id, message_id)
+            yield messages.INSERT(summary.rows, **key, first=cut - 1, now=stamp.now)
+        return (yield from with_metadata(tenant, row))
+
+    return Unit("compact", Kind.TRANSACTION, steps, size=summary.size)

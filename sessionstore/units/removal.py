@@ -1,0 +1,69 @@
+"""Units that delete whole sessions in bounded batches."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sessionstore.dialects.base import Dialect
+from sessionstore.limits import EVICT_ROUNDS, INT64_MAX, PRUNE_BATCH_MESSAGES
+from sessionstore.statements import removal
+from sessionstore.statements.removal import Victims
+from sessionstore.units.unit import Kind, Steps, Unit
+
+
+class Removed(NamedTuple):
+    """How many sessions a batch chose, and how many of them were still as they had been seen, and are gone."""
+
+    chosen: int
+    gone: int
+
+
+def _remove(db: Dialect, tenant: str, victims: Victims, params: dict[str, Any]) -> Steps[Removed]:
+    if db.modifying_ctes:
+        rows = yield victims.remove(tenant=tenant, **params)
+        return Removed(rows[0][0], rows[0][1])
+    rows = yield victims.choose(tenant=tenant, **params)
+    ids = [row[0] for row in rows]
+    if ids:
+        for statement in (removal.DELETE_SESSIONS, removal.DELETE_MESSAGES, removal.DELETE_METADATA):
+            yield statement(tenant=tenant, ids=ids)
+    return Removed(len(ids), len(ids))
+
+
+def evict(tenant: str, kept: str, cap: int) -> Unit[None]:
+    """Delete the least recently accessed sessions over the cap, but not `kept`.
+
+    Every creator evicts after its own commit, so the last one sees all. A victim that was used in the meantime
+    survives, and another takes its place.
+    """
+
+    def steps(db: Dialect) -> Steps[None]:
+        for _ in range(EVICT_ROUNDS):
+            removed = yield from _remove(db, tenant, removal.LEAST_RECENT, {"kept": kept, "cap": cap})
+            if removed.gone == removed.chosen:
+                return
+
+    return Unit("evict", Kind.WRITE, steps, repeatable=True)
+
+
+def batch(tenant: str, victims: Victims, params: dict[str, Any], *, batch_size: int) -> Unit[Removed]:
+    """Delete one bounded batch of victims."""
+    bounded = {**params, "batch": batch_size, "batch_messages": PRUNE_BATCH_MESSAGES}
+
+    def steps(db: Dialect) -> Steps[Removed]:
+        return (yield from _remove(db, tenant, victims, bounded))
+
+    return Unit("remove_batch", Kind.WRITE, steps, rows=batch_size)
+
+
+def preview(tenant: str, phases: list[tuple[Victims, dict[str, Any]]]) -> Unit[list[list[str]]]:
+    """List what each phase would delete, as of one moment."""
+
+    def steps(_db: Dialect) -> Steps[list[list[str]]]:
+        chosen: list[list[str]] = []
+        for victims, params in phases:
+            rows = yield victims.choose(tenant=tenant, **params, batch=INT64_MAX, batch_messages=INT64_MAX)
+            chosen.append([row[0] for row in rows])
+        return chosen
+
+    return Unit("preview", Kind.SNAPSHOT, steps)

@@ -1,0 +1,232 @@
+"""Units on one session as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sessionstore import codec
+from sessionstore.checks import to_datetime
+from sessionstore.codec import Encoded, Json
+from sessionstore.dialects.base import Dialect, Row
+from sessionstore.errors import (
+    SessionExistsError,
+    SessionNotFoundError,
+    SessionOwnerError,
+    VersionConflictError,
+)
+from sessionstore.limits import INT64_MAX
+from sessionstore.statements import mapping, messages, metadata, sessions
+from sessionstore.units.removal import evict
+from sessionstore.units.unit import Kind, RunInstead, Stamp, Steps, Unit
+from sessionstore.values import Session
+
+
+class MetadataValue(NamedTuple):
+    """One metadata key as the bulk statement takes it."""
+
+    key: str
+    value: str
+    plain: bool
+    value_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """The columns that a caller gives a new session."""
+
+    user_id: str = ""
+    model: str = ""
+    max_turns: int = 0
+    system_message: str | None = None
+    title: str | None = None
+    metadata: tuple[MetadataValue, ...] = field(default=())
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Parameters of the INSERT."""
+        return {
+            **{name: getattr(self, name) for name in ("user_id", "model", "max_turns", "system_message", "title")},
+            **dict.fromkeys(("summary", "active_seed_id", "active_persona_id", "parent_id", "fork_position")),
+            **dict.fromkeys(("first_position", "next_position", "version", "next_event"), 0),
+        }
+
+
+class Opened(NamedTuple):
+    """A session, and whether it is new."""
+
+    session: Session
+    created: bool
+
+
+def create(tenant: str, session_id: str, new: NewSession, *, cap: int | None) -> Unit[Opened]:
+    """Create a session, then evict over the cap."""
+
+    def steps(_db: Dialect) -> Steps[Opened]:
+        opened = yield from insert_session(tenant, session_id, new)
+        if opened is None:
+            raise SessionExistsError(session_id)
+        return opened
+
+    return _creating("create", tenant, steps, new, cap=cap)
+
+
+def open_(tenant: str, session_id: str, new: NewSession, *, cap: int | None) -> Unit[Opened]:
+    """Get a session and touch it, or create it."""
+
+    def steps(_db: Dialect) -> Steps[Opened]:
+        touched = yield sessions.ACCESS_AS(tenant=tenant, session=session_id, owner=new.user_id, now=Stamp.of_now().now)
+        rows = yield sessions.GET(tenant=tenant, session=session_id)
+        if not rows:
+            raise RunInstead(creating)
+        session = mapping.joined_session(rows)
+        if not touched and session.user_id not in {"", new.user_id}:
+            raise SessionOwnerError(session_id)
+        return Opened(session, created=False)
+
+    def insert(_db: Dialect) -> Steps[Opened]:
+        opened = yield from insert_session(tenant, session_id, new)
+        if opened is None:
+            raise RunInstead(opening)
+        return opened
+
+    opening = Unit("open", Kind.WRITE, steps)
+    creating = _creating("open", tenant, insert, new, cap=cap)
+    return opening
+
+
+def _creating(name: str, tenant: str, steps: Any, new: NewSession, *, cap: int | None) -> Unit[Opened]:
+    def then(opened: Opened) -> Unit[None] | None:
+        return evict(tenant, opened.session.id, cap) if cap is not None and opened.created else None
+
+    return Unit(name, Kind.TRANSACTION if new.metadata else Kind.WRITE, steps, then=then)
+
+
+def insert_session(tenant: str, session_id: str, new: NewSession) -> Steps[Opened | None]:
+    """Insert a session with its metadata; None if there is one of that id."""
+    stamp = Stamp.of_now()
+    columns = {**new.columns, "generation": stamp.now}
+    inserted = yield sessions.CREATE(
+        tenant=tenant, session=session_id, created=stamp.now, updated=stamp.now, **stamp.changed, **columns
+    )
+    if not inserted:
+        return None
+    if new.metadata:
+        yield metadata.SET(new.metadata, tenant=tenant, session=session_id)
+    moment = to_datetime(stamp.now)
+    decoded = {entry.key: codec.decode(entry.value.encode(), entry.plain) for entry in sorted(new.metadata)}
+    times = dict.fromkeys(("created_at", "updated_at", "last_accessed_at"), moment)
+    return Opened(Session(id=session_id, metadata=decoded, **columns, **times), created=True)
+
+
+def find(tenant: str, session_id: str) -> Unit[Session | None]:
+    """Read a session with its metadata."""
+
+    def steps(_db: Dialect) -> Steps[Session | None]:
+        rows = yield sessions.GET(tenant=tenant, session=session_id)
+        return mapping.joined_session(rows) if rows else None
+
+    return Unit("find", Kind.READ, steps)
+
+
+def head(tenant: str, session_id: str) -> Unit[Row | None]:
+    """Read (first position, next position, version)."""
+
+    def steps(_db: Dialect) -> Steps[Row | None]:
+        rows = yield sessions.HEAD(tenant=tenant, session=session_id)
+        return rows[0] if rows else None
+
+    return Unit("head", Kind.READ, steps)
+
+
+def change(
+    tenant: str,
+    session_id: str,
+    columns: Mapping[str, Any],
+    *,
+    expected: int | None,
+    values: tuple[MetadataValue, ...] = (),
+    remove: list[str] | None = None,
+) -> Unit[Session]:
+    """Change columns and metadata of a session."""
+
+    def steps(_db: Dialect) -> Steps[Session]:
+        row = yield from changed(tenant, session_id, columns, expected=expected)
+        if values:
+            yield metadata.SET(values, tenant=tenant, session=session_id)
+        if remove:
+            yield metadata.REMOVE(tenant=tenant, session=session_id, keys=remove)
+        return (yield from with_metadata(tenant, row))
+
+    return Unit("change", Kind.TRANSACTION, steps)
+
+
+CHANGEABLE = (
+    *("user_id", "model", "max_turns", "system_message", "title"),
+    *("summary", "active_seed_id", "active_persona_id"),
+)
+
+
+def changed(tenant: str, session_id: str, columns: Mapping[str, Any], *, expected: int | None) -> Steps[Row]:
+    """Set columns and move what a change moves; the row stays locked."""
+    setting = {f"set_{name}": name in columns for name in CHANGEABLE}
+    new = {name: columns.get(name) for name in CHANGEABLE}
+    rows = yield sessions.CHANGE(
+        tenant=tenant, session=session_id, expected=expected, **Stamp.of_now().changed, **setting, **new
+    )
+    return rows[0] if rows else (yield from refused(tenant, session_id, expected))
+
+
+def refused(tenant: str, session_id: str, expected: int | None) -> Steps[Any]:
+    """Tell why a change found no row: no session, or another version than expected."""
+    rows = yield sessions.HEAD(tenant=tenant, session=session_id)
+    if not rows or expected is None:
+        raise SessionNotFoundError(session_id)
+    raise VersionConflictError(session_id, expected=expected, actual=rows[0][2])
+
+
+def with_metadata(tenant: str, row: Row) -> Steps[Session]:
+    """Complete a row of a session's columns."""
+    return mapping.session(row, (yield sessions.METADATA_OF(tenant=tenant, session=row[0])))
+
+
+def reset(tenant: str, session_id: str) -> Unit[Session]:
+    """Empty history, summary and metadata."""
+
+    def steps(_db: Dialect) -> Steps[Session]:
+        rows = yield sessions.RESET(tenant=tenant, session=session_id, **Stamp.of_now().rewritten)
+        if not rows:
+            raise SessionNotFoundError(session_id)
+        yield from empty(tenant, session_id)
+        no_metadata: dict[str, Json] = {}
+        return mapping.session_with(rows[0], no_metadata)
+
+    return Unit("reset", Kind.TRANSACTION, steps)
+
+
+def empty(tenant: str, session_id: str) -> Steps[None]:
+    """Delete all children of a session whose row is locked or gone."""
+    yield messages.DELETE_RANGE(tenant=tenant, session=session_id, low=0, high=INT64_MAX)
+    yield metadata.CLEAR(tenant=tenant, session=session_id)
+
+
+def delete(tenant: str, session_id: str) -> Unit[bool]:
+    """Delete a session and what belongs to it.
+
+    The parent first, then the children in statements of their own: together in one statement, what a concurrent append
+    added while the DELETE waited for its lock would be as invisible to the second half as it was at the start.
+    """
+
+    def steps(_db: Dialect) -> Steps[bool]:
+        if not (yield sessions.DELETE(tenant=tenant, session=session_id)):
+            return False
+        yield from empty(tenant, session_id)
+        return True
+
+    return Unit("delete", Kind.TRANSACTION, steps)
+
+
+def metadata_value(key: str, value: Json, encoded: Encoded) -> MetadataValue:
+    """Make the row of a metadata key."""
+    return MetadataValue(key, encoded.text, encoded.plain, codec.scalar_key(encoded, value))

@@ -1,0 +1,96 @@
+"""What a unit of work is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from sessionstore.dialects.base import Call, Dialect, Rows
+from sessionstore.limits import ACTIVITY_BUCKET_MICROS
+
+T = TypeVar("T")
+
+Steps: TypeAlias = Generator[Call, Rows, T]
+"""The statements of a unit, and its result. A failing statement is thrown in where it was yielded."""
+
+
+class Kind(Enum):
+    """What a unit needs of the database."""
+
+    READ = auto()
+    """Reads; each statement may see a moment of its own."""
+    SNAPSHOT = auto()
+    """Reads; all statements see the same moment."""
+    WRITE = auto()
+    """Writes with one statement, that commits for itself; others only read."""
+    TRANSACTION = auto()
+    """Writes with several statements, all or none."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether nothing is written."""
+        return self in {Kind.READ, Kind.SNAPSHOT}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit(Generic[T]):
+    """A unit of work: replayable, because it is a function of its arguments.
+
+    Attributes:
+        name: of the verb, for errors and traces.
+        steps: starts the generator; called again for each try.
+        repeatable: doing it twice leaves what doing it once leaves, so it may be tried again after an unknown outcome.
+        rows: how many rows it writes, at most; for grouping.
+        size: how many bytes it writes, about.
+        then: makes the unit that follows once this one has committed; databases with one writer do both in one.
+    """
+
+    name: str
+    kind: Kind
+    steps: Callable[[Dialect], Steps[T]]
+    repeatable: bool = False
+    rows: int = 1
+    size: int = 0
+    then: Callable[[T], Unit[Any] | None] | None = None
+
+
+class RunInstead(Exception):  # noqa: N818  # not an error: a unit hands over to another one
+    """Raised by a unit: undo what it did and run another one, within the same call."""
+
+    def __init__(self, unit: Unit[Any]) -> None:
+        super().__init__(unit.name)
+        self.unit = unit
+
+
+class MessageIdTakenError(Exception):
+    """Thrown into a unit: a statement would have stored a message id of the session a second time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The moment of a call, by this process's clock, as the statements take it."""
+
+    now: int
+
+    @classmethod
+    def of_now(cls) -> Stamp:
+        """Read the clock."""
+        return cls(time.time_ns() // 1000)
+
+    @property
+    def changed(self) -> dict[str, int]:
+        """Parameters of a change."""
+        return {"now": self.now, "bucket": bucket_of(self.now)}
+
+    @property
+    def rewritten(self) -> dict[str, int]:
+        """Parameters of a change of history: a generation starts at its moment, so that re-creation never repeats one."""
+        return {"now": self.now, "bucket": bucket_of(self.now), "generation": self.now}
+
+
+def bucket_of(micros: int) -> int:
+    """The activity bucket of a moment."""
+    return micros // ACTIVITY_BUCKET_MICROS

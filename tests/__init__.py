@@ -1,0 +1,1 @@
+"""The tests of sessionstore; each folder answers one question (see CONTRIBUTING.md)."""

@@ -1,0 +1,34 @@
+"""Empty databases of both kinds, processes that migrate together, and revisions that exist in one test only."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessionstore import migrate
+from tests.migrations.revisions import Revisions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database that no migration has touched; on SQLite not even the file exists."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'sessions.db'}"
+    return str(request.getfixturevalue("postgres_empty"))
+
+
+@pytest.fixture
+def revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Revisions]:
+    """A copy of our migrations that a test may add revisions to."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrate._folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(migrate, "_folder", lambda: folder)
+    migrate._revisions.cache_clear()
+    yield Revisions(folder)
+    migrate._revisions.cache_clear()

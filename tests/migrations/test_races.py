@@ -1,0 +1,152 @@
+"""Many that migrate at once, in one process and in several: all of them succeed, the work is done once."""
+
+# ruff: noqa: S608 - the names of tables are constants
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessionstore import migrate
+from sessionstore.dialects.urls import normalize_url
+from sessionstore.errors import StoreBusyError
+from sessionstore.schema import REVISION
+from tests.migrations.databases import VERSION_TABLE, bare, catalog, execute, fetch
+from tests.migrations.processes import Ended, migrate_at_once
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUCCEEDED = Ended(0, f"{REVISION}\n", "")
+ADVISORY_LOCK = int.from_bytes(b"sessions")
+
+
+async def test_upgrades_of_one_database_in_one_process(empty_url: str) -> None:
+    reached = await asyncio.gather(*(migrate.upgrade(empty_url) for _ in range(4)))
+    assert set(reached) == {REVISION}
+    await migrate.check(empty_url)
+
+
+async def test_upgrades_of_several_databases_in_one_process(tmp_path: Path, postgres_empty: str) -> None:
+    # Interleaved, they find each other's context: KeyError('script').
+    urls = [postgres_empty, *(f"sqlite:///{tmp_path / str(number)}.db" for number in range(3))]
+    scripts = [asyncio.to_thread(migrate.sql) for _ in range(3)]
+    reached = await asyncio.gather(*(migrate.upgrade(url) for url in urls), *scripts)
+    assert set(reached[:4]) == {REVISION}
+    assert reached[4] == reached[5] == reached[6]
+    for url in urls:
+        await migrate.check(url)
+
+
+async def test_upgrades_in_event_loops_of_their_own(tmp_path: Path) -> None:
+    def in_a_loop(number: int) -> str:
+        return asyncio.run(migrate.upgrade(f"sqlite:///{tmp_path / str(number % 2)}.db"))
+
+    reached = await asyncio.gather(*(asyncio.to_thread(in_a_loop, number) for number in range(6)))
+    assert set(reached) == {REVISION}
+
+
+@pytest.mark.processes
+async def test_eight_processes_at_once(empty_url: str) -> None:
+    assert await migrate_at_once(empty_url, 8) == [SUCCEEDED] * 8
+    await migrate.check(empty_url)
+    assert await fetch(empty_url, f"SELECT * FROM {VERSION_TABLE}") == [(REVISION,)]
+    assert await fetch(empty_url, "SELECT id FROM sessionstore_schema") == [(1,)]
+
+
+@pytest.mark.long
+@pytest.mark.processes
+@pytest.mark.parametrize("attempt", range(10))
+async def test_eight_processes_at_once_again_and_again(empty_url: str, attempt: int) -> None:
+    assert await migrate_at_once(empty_url, 8) == [SUCCEEDED] * 8
+    await migrate.check(empty_url)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("statement", [1, 4, 9, 17, 25])
+async def test_killed_and_run_again(empty_url: str, tmp_path: Path, statement: int) -> None:
+    killed = await migrate_at_once(empty_url, 1, kill_at=statement)
+    assert killed[0].status == -9, killed
+    assert await migrate.current(empty_url) is None
+    left = await catalog(empty_url)
+    assert not any(left.values())
+    assert await migrate.upgrade(empty_url) == REVISION
+    untouched = f"sqlite:///{tmp_path / 'untouched.db'}"
+    if empty_url.startswith("sqlite"):
+        await migrate.upgrade(untouched)
+        assert await catalog(empty_url) == await catalog(normalize_url(untouched).render_as_string())
+
+
+async def test_postgresql_gives_up_at_the_deadline_while_another_migrates(postgres_empty: str) -> None:
+    other = await bare(postgres_empty)
+    await other.execute(f"SELECT pg_advisory_lock({ADVISORY_LOCK})")
+    with pytest.raises(StoreBusyError, match="another migration of this database"):
+        await migrate.upgrade(postgres_empty, timeout_seconds=0.3)
+    assert await migrate.current(postgres_empty) is None
+    await other.close()
+    assert await migrate.upgrade(postgres_empty) == REVISION
+    # Where nothing is left to do, nobody waits for anybody.
+    other = await bare(postgres_empty)
+    await other.execute(f"SELECT pg_advisory_lock({ADVISORY_LOCK})")
+    assert await migrate.upgrade(postgres_empty, timeout_seconds=0.3) == REVISION
+    await other.close()
+
+
+async def test_postgresql_gives_up_at_the_deadline_while_a_table_is_locked(postgres_empty: str) -> None:
+    await migrate.upgrade(postgres_empty)
+    await migrate.downgrade(postgres_empty, "base")
+    other = await bare(postgres_empty)
+    async with other.transaction():
+        await other.execute(f"LOCK TABLE {VERSION_TABLE}")
+        with pytest.raises(StoreBusyError, match="kept a table locked"):
+            await migrate.upgrade(postgres_empty, timeout_seconds=0.3)
+    assert await migrate.upgrade(postgres_empty) == REVISION
+    await other.close()
+
+
+async def test_postgresql_tries_again_where_a_table_was_locked(postgres_empty: str) -> None:
+    await migrate.upgrade(postgres_empty)
+    await migrate.downgrade(postgres_empty, "base")
+    other = await bare(postgres_empty)
+    await other.execute("BEGIN")
+    await other.execute(f"LOCK TABLE {VERSION_TABLE}")
+    upgrade = asyncio.create_task(migrate.upgrade(postgres_empty))
+    # The server says when the first try has been given up: the migration sleeps on the connection of its lock.
+    watcher = await bare(postgres_empty)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND pid <> pg_backend_pid()"
+    while not await watcher.fetchval(query):
+        assert not upgrade.done()
+        await asyncio.sleep(0)
+    await other.execute("ROLLBACK")
+    assert await upgrade == REVISION
+    await watcher.close()
+    await other.close()
+
+
+async def test_sqlite_gives_up_at_the_deadline_while_another_migrates(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    url = f"sqlite:///{tmp_path / 'sessions.db'}"
+    with pytest.raises(StoreBusyError, match="stayed locked"):
+        await migrate.upgrade(url, timeout_seconds=0.1)
+    other.execute("ROLLBACK")
+    other.close()
+    assert await migrate.upgrade(url) == REVISION
+
+
+async def test_a_migration_of_this_process_that_does_not_end(empty_url: str) -> None:
+    with migrate._guard, pytest.raises(StoreBusyError, match="of this process"):
+        await migrate.upgrade(empty_url, timeout_seconds=0.1)
+    assert await migrate.upgrade(empty_url) == REVISION
+
+
+async def test_a_cancelled_upgrade_leaves_no_lock(empty_url: str) -> None:
+    task = asyncio.create_task(migrate.upgrade(empty_url))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await migrate.upgrade(empty_url) == REVISION
+    await execute(empty_url, "UPDATE sessionstore_schema SET id = 1")
