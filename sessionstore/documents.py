@@ -61,7 +61,7 @@ class DocumentRepository(Handle):
 
     async def _find(self, category: str, name: str, format_: str) -> Json | None:
         found = await self._run(units.find(self.tenant, *_checked(category, name), format_))
-        return None if found is units.Missing else found
+        return None if found is None else found[0]
 
 
 def _checked(category: str, name: str) -> tuple[str, str]:

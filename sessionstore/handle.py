@@ -147,9 +147,7 @@ class Handle:
         shared = self._shared
         if shared.closed:
             raise StoreClosedError
-        return executor_for(
-            shared.engine, self._settings, owned=shared.owned, migrate=migrations.upgrade_sqlite
-        )
+        return executor_for(shared.engine, self._settings, owned=shared.owned, migrate=migrations.upgrade_sqlite)
 
     def _deadline(self) -> Deadline:
         return Deadline(self._settings.operation_timeout_seconds)
@@ -170,7 +168,7 @@ class Handle:
                 try:
                     await work
                 except Exception as error:  # noqa: BLE001  # there is nobody to raise it to
-                    _log.error("%s in the background failed: %s", what, error)  # noqa: TRY400  # no values of frames
+                    _log.error("%s in the background failed: %s", what, error)  # no values of frames
 
         task = asyncio.get_running_loop().create_task(logged())
         self._shared.tasks.add(task)

@@ -17,12 +17,13 @@ from sessionstore.checks import check_count, check_id, check_seconds, check_user
 from sessionstore.codec import Json
 from sessionstore.errors import InvalidArgumentError, SessionNotFoundError, VersionConflictError
 from sessionstore.handle import Handle
-from sessionstore.retention import PruneThrottle, phases
+from sessionstore.retention import PruneThrottle, phases, previewed
 from sessionstore.statements import mapping, removal
 from sessionstore.statements.removal import Victims
-from sessionstore.units import branching, listing, messages, sessions, store, transcripts
-from sessionstore.units import removal as removals
-from sessionstore.units.sessions import NewSession
+from sessionstore.units import branching, listing, store, transcripts
+from sessionstore.units import messages as message_units
+from sessionstore.units import removal as removal_units
+from sessionstore.units import sessions as session_units
 from sessionstore.values import (
     UNSET,
     AnyMessage,
@@ -64,8 +65,9 @@ class SessionRepository(Handle):
         Raises:
             SessionExistsError: there is one of that id.
         """
-        new = self._new(metadata, user_id, model, max_turns, system_message, title)
-        unit = sessions.create(self.tenant, _given_or_minted(session_id), new, cap=self.settings.session_cap)
+        given = {"user_id": user_id, "model": model, "max_turns": max_turns}
+        new = arguments.new_session(metadata, self.settings, **given, system_message=system_message, title=title)
+        unit = session_units.create(self.tenant, _given_or_minted(session_id), new, cap=self.settings.session_cap)
         return (await self._run(unit)).session
 
     async def open(
@@ -84,30 +86,12 @@ class SessionRepository(Handle):
         Raises:
             SessionOwnerError: it is another user's.
         """
-        new = self._new(metadata, user_id, model, max_turns, system_message, title)
+        given = {"user_id": user_id, "model": model, "max_turns": max_turns}
+        new = arguments.new_session(metadata, self.settings, **given, system_message=system_message, title=title)
         cap = self.settings.session_cap
         if session_id is None:
-            return (await self._run(sessions.create(self.tenant, mint_id(), new, cap=cap))).session
-        return (await self._run(sessions.open_(self.tenant, check_id(session_id), new, cap=cap))).session
-
-    def _new(
-        self,
-        metadata: Mapping[str, Json] | None,
-        user_id: str,
-        model: str,
-        max_turns: int,
-        system_message: str | None,
-        title: str | None,
-    ) -> NewSession:
-        return arguments.new_session(
-            metadata,
-            self.settings,
-            user_id=user_id,
-            model=model,
-            max_turns=max_turns,
-            system_message=system_message,
-            title=title,
-        )
+            return (await self._run(session_units.create(self.tenant, mint_id(), new, cap=cap))).session
+        return (await self._run(session_units.open_(self.tenant, check_id(session_id), new, cap=cap))).session
 
     async def get(self, session_id: str, *, user_id: str | None = None) -> Session:
         """Read a session, without touching its recency.
@@ -123,14 +107,14 @@ class SessionRepository(Handle):
     async def find(self, session_id: str, *, user_id: str | None = None) -> Session | None:
         """Read a session; None where there is none, or it is another user's."""
         asking = "" if user_id is None else check_user_id(user_id)
-        session = await self._run(sessions.find(self.tenant, check_id(session_id)))
+        session = await self._run(session_units.find(self.tenant, check_id(session_id)))
         if session is not None and asking and session.user_id not in {"", asking}:
             return None
         return session
 
     async def exists(self, session_id: str) -> bool:
         """Whether there is a session of that id."""
-        return await self._run(sessions.head(self.tenant, check_id(session_id))) is not None
+        return await self._run(session_units.head(self.tenant, check_id(session_id))) is not None
 
     async def length(self, session_id: str) -> int:
         """How many messages are kept, at the same cost for any number.
@@ -138,7 +122,7 @@ class SessionRepository(Handle):
         Raises:
             SessionNotFoundError: there is no such session.
         """
-        row = await self._run(sessions.head(self.tenant, check_id(session_id)))
+        row = await self._run(session_units.head(self.tenant, check_id(session_id)))
         if row is None:
             raise SessionNotFoundError(session_id)
         return int(row[1] - row[0])
@@ -178,7 +162,7 @@ class SessionRepository(Handle):
         }
         changes = arguments.columns(given, self.settings)
         expected = _expected_version(expected_version)
-        return await self._run(sessions.change(self.tenant, check_id(session_id), changes, expected=expected))
+        return await self._run(session_units.change(self.tenant, check_id(session_id), changes, expected=expected))
 
     async def set_metadata(
         self,
@@ -199,7 +183,7 @@ class SessionRepository(Handle):
         expected = _expected_version(expected_version)
         session_id = check_id(session_id)
         return await self._run(
-            sessions.change(self.tenant, session_id, {}, expected=expected, values=encoded, remove=keys)
+            session_units.change(self.tenant, session_id, {}, expected=expected, values=encoded, remove=keys)
         )
 
     async def reset(self, session_id: str) -> Session:
@@ -208,11 +192,11 @@ class SessionRepository(Handle):
         Raises:
             SessionNotFoundError: there is no such session.
         """
-        return await self._run(sessions.reset(self.tenant, check_id(session_id)))
+        return await self._run(session_units.reset(self.tenant, check_id(session_id)))
 
     async def delete(self, session_id: str) -> bool:
         """Delete a session with all that belongs to it; False if there is none."""
-        return await self._run(sessions.delete(self.tenant, check_id(session_id)))
+        return await self._run(session_units.delete(self.tenant, check_id(session_id)))
 
     async def delete_user(self, user_id: str) -> int:
         """Delete every session of a user, in bounded transactions; how many.
@@ -232,7 +216,7 @@ class SessionRepository(Handle):
         """Delete batch after batch until there is no victim left."""
         total = 0
         while True:
-            unit = removals.batch(self.tenant, victims, params, batch_size=batch_size)
+            unit = removal_units.batch(self.tenant, victims, params, batch_size=batch_size)
             removed = await self._run(unit)
             total += removed.gone
             if removed.chosen == 0:
@@ -243,7 +227,7 @@ class SessionRepository(Handle):
     async def append(
         self,
         session_id: str,
-        *messages_: Mapping[str, Any] | NewMessage,
+        *messages: Mapping[str, Any] | NewMessage,
         expected_length: int | None = None,
         create: bool = False,
     ) -> list[int]:
@@ -262,10 +246,10 @@ class SessionRepository(Handle):
             MessageIdConflictError: an id is stored with another body.
             VersionConflictError: the session has not the expected length.
         """
-        append = messages.Append(
+        append = message_units.Append(
             self.tenant,
             check_id(session_id),
-            Batch.of(messages_, self.settings),
+            Batch.of(messages, self.settings),
             expected=arguments.optional_count(expected_length, "expected_length"),
             create=create,
             cap=self.settings.session_cap,
@@ -299,7 +283,7 @@ class SessionRepository(Handle):
         """
         wanted = arguments.window(last=last, first=first, after=after, before=before, roles=roles, align=align)
         session_id = check_id(session_id)
-        return mapping.messages(session_id, await self._run(messages.read(self.tenant, session_id, wanted)))
+        return mapping.messages(session_id, await self._run(message_units.read(self.tenant, session_id, wanted)))
 
     async def messages_json(
         self,
@@ -317,7 +301,7 @@ class SessionRepository(Handle):
         Args and errors as for `messages`.
         """
         wanted = arguments.window(last=last, first=first, after=after, before=before, roles=roles, align=align)
-        rows = await self._run(messages.read(self.tenant, check_id(session_id), wanted))
+        rows = await self._run(message_units.read(self.tenant, check_id(session_id), wanted))
         return b"[%b]" % b",".join([row[2] for row in rows])
 
     async def iter_messages(self, session_id: str, *, batch_size: int = limits.ITER_BATCH) -> AsyncIterator[Message]:
@@ -331,7 +315,7 @@ class SessionRepository(Handle):
         session_id = check_id(session_id)
         limit = check_count(batch_size, "batch_size", minimum=1, maximum=limits.CHUNK_ROWS)
         position, generation = -1, None
-        while rows := await self._run(messages.page(self.tenant, session_id, after=position, limit=limit)):
+        while rows := await self._run(message_units.page(self.tenant, session_id, after=position, limit=limit)):
             if generation not in {None, rows[0][-1]}:
                 raise VersionConflictError(session_id, what="generation", expected=generation or 0, actual=rows[0][-1])
             position, generation = rows[-1][0], rows[0][-1]
@@ -341,7 +325,7 @@ class SessionRepository(Handle):
                 return
 
     async def replace_messages(
-        self, session_id: str, messages_: Iterable[AnyMessage], *, expected_version: int | None = None
+        self, session_id: str, messages: Iterable[AnyMessage], *, expected_version: int | None = None
     ) -> Session:
         """Put another history, of any length, in the place of the one there is; positions begin at 0 again.
 
@@ -350,9 +334,9 @@ class SessionRepository(Handle):
             InvalidMessageError: a message is not acceptable; nothing changed.
             VersionConflictError: somebody else changed it first.
         """
-        batch = Batch.of(messages_, self.settings, whole=True)
+        batch = Batch.of(messages, self.settings, whole=True)
         expected = _expected_version(expected_version)
-        return await self._run(messages.replace(self.tenant, check_id(session_id), batch, expected=expected))
+        return await self._run(message_units.replace(self.tenant, check_id(session_id), batch, expected=expected))
 
     async def compact(
         self,
@@ -376,7 +360,9 @@ class SessionRepository(Handle):
         batch = Batch.of([summary], self.settings)
         keep = check_count(keep_last, "keep_last")
         expected = _expected_version(expected_version)
-        return await self._run(messages.compact(self.tenant, check_id(session_id), batch, keep=keep, expected=expected))
+        return await self._run(
+            message_units.compact(self.tenant, check_id(session_id), batch, keep=keep, expected=expected)
+        )
 
     async def trim(self, session_id: str, keep_last: int, *, align: Align = "message") -> int:
         """Drop the oldest messages; how many are kept. `align="turn"` keeps back to a user message.
@@ -385,7 +371,7 @@ class SessionRepository(Handle):
             SessionNotFoundError: there is no such session.
         """
         keep, turn = check_count(keep_last, "keep_last"), arguments.checked_align(align)
-        return await self._run(messages.trim(self.tenant, check_id(session_id), keep, turn=turn))
+        return await self._run(message_units.trim(self.tenant, check_id(session_id), keep, turn=turn))
 
     async def truncate(self, session_id: str, keep_first: int) -> int:
         """Drop the newest messages; how many are kept. The summary goes with them.
@@ -394,7 +380,7 @@ class SessionRepository(Handle):
             SessionNotFoundError: there is no such session.
         """
         keep = check_count(keep_first, "keep_first")
-        return await self._run(messages.truncate(self.tenant, check_id(session_id), keep))
+        return await self._run(message_units.truncate(self.tenant, check_id(session_id), keep))
 
     async def pop(self, session_id: str) -> Message | None:
         """Take the newest message away and return it; None from an empty session.
@@ -402,7 +388,7 @@ class SessionRepository(Handle):
         Raises:
             SessionNotFoundError: there is no such session.
         """
-        return await self._run(messages.pop(self.tenant, check_id(session_id)))
+        return await self._run(message_units.pop(self.tenant, check_id(session_id)))
 
     # --- branching --------------------------------------------------------------------------
 
@@ -430,9 +416,7 @@ class SessionRepository(Handle):
         source, child = check_id(session_id), _given_or_minted(new_id, "new_id")
         if source == child:
             raise InvalidArgumentError("a session cannot be forked onto itself")
-        unit = branching.fork(
-            self.tenant, source, child, keep=keep, replace=replace, cap=self.settings.session_cap
-        )
+        unit = branching.fork(self.tenant, source, child, keep=keep, replace=replace, cap=self.settings.session_cap)
         return (await self._run(unit)).session
 
     async def lineage(self, session_id: str) -> Lineage:
@@ -451,8 +435,8 @@ class SessionRepository(Handle):
         Raises:
             SessionNotFoundError: there is no such session.
         """
-        session, rows = await self._run(transcripts.snapshot(self.tenant, check_id(session_id)))
-        return Transcript(session, tuple(mapping.messages(session.id, rows)))
+        read = await self._run(transcripts.snapshot(self.tenant, check_id(session_id)))
+        return Transcript(read.session, tuple(mapping.messages(session_id, read.rows)))
 
     async def save(self, transcript: Transcript, *, expected_version: int | None = None) -> Session:
         """Make the stored session what a transcript says, or create it; writes only what differs.
@@ -517,22 +501,19 @@ class SessionRepository(Handle):
         size = check_count(batch_size, "batch_size", minimum=1, maximum=limits.PRUNE_BATCH)
         steps = phases(policy, time.time_ns() // 1000, preview=dry_run)
         if dry_run:
-            chosen = await self._run(removals.preview(self.tenant, [(step.victims, step.params) for step in steps]))
-            seen: dict[str, None] = {}
-            counts = {}
-            for step, ids in zip(steps, chosen, strict=True):
-                before = len(seen)
-                seen |= dict.fromkeys(ids)
-                counts[step.counter] = len(seen) - before
-            return PruneReport(**counts, session_ids=tuple(seen))
-        return PruneReport(
-            **{step.counter: await self._remove_all(step.victims, step.params, size) for step in steps}
-        )
+            chosen = await self._run(
+                removal_units.preview(self.tenant, [(step.victims, step.params) for step in steps])
+            )
+            return previewed(steps, chosen)
+        counts: dict[str, Any] = {}
+        for step in steps:
+            counts[step.counter] = await self._remove_all(step.victims, step.params, size)
+        return PruneReport(**counts)
 
     async def append_and_prune(
         self,
         session_id: str,
-        *messages_: Mapping[str, Any] | NewMessage,
+        *messages: Mapping[str, Any] | NewMessage,
         policy: PrunePolicy,
         throttle: PruneThrottle,
         expected_length: int | None = None,
@@ -544,7 +525,7 @@ class SessionRepository(Handle):
         Args and errors otherwise as for `append`.
         """
         self._refuse_within("append_and_prune")
-        positions = await self.append(session_id, *messages_, expected_length=expected_length)
+        positions = await self.append(session_id, *messages, expected_length=expected_length)
         if throttle.ready():
             self._in_background(self.prune(policy), "a prune")
         return positions

@@ -11,7 +11,7 @@ from sessionstore.checks import check_instant, check_seconds
 from sessionstore.statements import removal
 from sessionstore.statements.removal import Victims
 from sessionstore.units.unit import bucket_of
-from sessionstore.values import PrunePolicy
+from sessionstore.values import PrunePolicy, PruneReport
 
 _EARLIEST: Final = check_instant(datetime.min.replace(tzinfo=UTC), "the earliest time")
 
@@ -47,6 +47,17 @@ def phases(policy: PrunePolicy, now: int, *, preview: bool = False) -> list[Phas
             since = dict.fromkeys(since, _EARLIEST)
         steps.append(Phase("by_number", victims, {"keep": policy.max_sessions, "started": now, **since}))
     return steps
+
+
+def previewed(steps: list[Phase], chosen: list[list[str]]) -> PruneReport:
+    """Report what the steps of a preview chose, counting a session where it would go first."""
+    seen: dict[str, None] = {}
+    counts: dict[str, Any] = {}
+    for step, ids in zip(steps, chosen, strict=True):
+        before = len(seen)
+        seen |= dict.fromkeys(ids)
+        counts[step.counter] = len(seen) - before
+    return PruneReport(**counts, session_ids=tuple(seen))
 
 
 def _before(now: int, age: timedelta) -> int:

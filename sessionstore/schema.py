@@ -43,6 +43,7 @@ class Instant(TypeDecorator[Any]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Any) -> TypeEngine[Any]:
+        """Choose the type of a database."""
         if dialect.name == "postgresql":
             return dialect.type_descriptor(TIMESTAMP(timezone=True))  # type: ignore[no-any-return]
         return dialect.type_descriptor(BigInteger())  # type: ignore[no-any-return]

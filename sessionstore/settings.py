@@ -47,7 +47,7 @@ class StoreSettings:
             raise InvalidArgumentError("operation_timeout_seconds must be positive and finite")
         if self.durability not in {"full", "normal"}:
             raise InvalidArgumentError("durability must be 'full' or 'normal'")
-        if self.schema is not None and not (isinstance(self.schema, str) and _SCHEMA_NAME.fullmatch(self.schema)):
+        if self.schema is not None and not _SCHEMA_NAME.fullmatch(str(self.schema)):
             raise InvalidArgumentError("schema must be a plain lower-case PostgreSQL name")
         ceilings = {"session_cap": limits.SESSION_CAP_MAX, "max_depth": limits.DEPTH_CEILING}
         for field in fields(self):

@@ -346,7 +346,9 @@ def _text(block: Json) -> str:
         return text
     inner = block.get("content")
     if isinstance(inner, list):
-        return "\n".join(found for part in inner if isinstance(part, dict) and isinstance(found := part.get("text"), str))
+        return "\n".join(
+            found for part in inner if isinstance(part, dict) and isinstance(found := part.get("text"), str)
+        )
     return inner if isinstance(inner, str) else ""
 
 

@@ -128,7 +128,9 @@ class Dialect:
             render_schema_translate=bool(self.schema),
         )
         constants = {
-            name.removeprefix(PREFIX): bind.value for name, bind in compiled.binds.items() if name in compiled.positiontup and not bind.required
+            name.removeprefix(PREFIX): bind.value
+            for name, bind in compiled.binds.items()
+            if name in compiled.positiontup and not bind.required
         }
         parameters = tuple(
             _Parameter(name.removeprefix(PREFIX), self.adapters.get(type(compiled.binds[name].type).__name__))

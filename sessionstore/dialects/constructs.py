@@ -20,6 +20,7 @@ class TextList(TypeDecorator[Any]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Any) -> TypeEngine[Any]:
+        """Choose the type of a database."""
         if dialect.name == "postgresql":
             return dialect.type_descriptor(ARRAY(Text()))  # type: ignore[no-any-return]
         return dialect.type_descriptor(Text())  # type: ignore[no-any-return]
@@ -92,7 +93,7 @@ def _any_of_postgresql(element: any_of, compiler: Any, **kw: Any) -> str:
 @compiles(any_of, "sqlite")
 def _any_of_sqlite(element: any_of, compiler: Any, **kw: Any) -> str:
     value, texts = element.clauses
-    return f"{compiler.process(value, **kw)} IN (SELECT value FROM json_each({compiler.process(texts, **kw)}))"
+    return f"{compiler.process(value, **kw)} IN (SELECT value FROM json_each({compiler.process(texts, **kw)}))"  # noqa: S608  # of placeholders
 
 
 class database_clock(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
@@ -115,8 +116,6 @@ def _database_clock_sqlite(element: database_clock, compiler: Any, **kw: Any) ->
     return f"(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000 + {later})"
 
 
-
-
 class relation_exists(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
     """Whether a table of that (qualified) name is there; argument: a parameter of type Text."""
 
@@ -131,7 +130,7 @@ def _relation_exists_postgresql(element: relation_exists, compiler: Any, **kw: A
 
 @compiles(relation_exists, "sqlite")
 def _relation_exists_sqlite(element: relation_exists, compiler: Any, **kw: Any) -> str:
-    return f"EXISTS (SELECT 1 FROM sqlite_master WHERE name = {compiler.process(element.clauses, **kw)})"
+    return f"EXISTS (SELECT 1 FROM sqlite_master WHERE name = {compiler.process(element.clauses, **kw)})"  # noqa: S608  # of placeholders
 
 
 class byte_length(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one

@@ -20,7 +20,7 @@ def _optional_instants(values: list[int | None]) -> list[Any]:
 def _sqlite() -> Dialect:
     return Dialect(
         name="sqlite",
-        engine_dialect=SQLiteDialect_aiosqlite(),  # type: ignore[no-untyped-call]
+        engine_dialect=SQLiteDialect_aiosqlite(),
         one_writer=True,
         adapters={"TextList": lambda texts: orjson.dumps(texts).decode()},
     )
@@ -53,4 +53,6 @@ def dialect_of(name: str, driver: str, schema: str | None = None) -> Dialect:
         return _sqlite()
     if (name, driver) == ("postgresql", "asyncpg"):
         return _postgresql(schema)
-    raise InvalidArgumentError(f"the engine uses {name}+{driver}; sessionstore needs sqlite+aiosqlite or postgresql+asyncpg")
+    raise InvalidArgumentError(
+        f"the engine uses {name}+{driver}; sessionstore needs sqlite+aiosqlite or postgresql+asyncpg"
+    )

@@ -120,5 +120,5 @@ class Executor(ABC):
     async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
         """Run a unit once: whole or not at all."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027  # not every executor holds something
         """Let go of everything held. Calls under way end first."""

@@ -46,7 +46,7 @@ class MemoryExecutor(Executor):
         return await call.wait()  # type: ignore[no-any-return]
 
     async def _connection(self) -> Any:
-        """The driver's connection, fetched once: giving it back to the pool would roll back what the caller has open."""
+        """Fetch the connection once: giving it back to the pool would roll back what the caller has open."""
         if self._driver is None or self._driver._connection is None:  # noqa: SLF001  # closed by engine.dispose()
             engine = self._engine()
             if engine is None:

@@ -76,7 +76,7 @@ def deliver(calls: Iterable[Pending]) -> None:
     for loop, those in loops.items():
         try:
             loop.call_soon_threadsafe(_settle, those)
-        except RuntimeError:  # noqa: PERF203
+        except RuntimeError:
             continue  # the loop is closed: nobody waits in it any more
 
 

@@ -65,7 +65,9 @@ class PostgresExecutor(Executor):
             raise StoreClosedError
         if self._loop is not deadline.loop:
             if self._loop is not None and not self._loop.is_closed():
-                raise InvalidArgumentError("a PostgreSQL engine belongs to one event loop; make another repository here")
+                raise InvalidArgumentError(
+                    "a PostgreSQL engine belongs to one event loop; make another repository here"
+                )
             self._loop, self._idle, self._free = deadline.loop, [], asyncio.Semaphore(POSTGRES_CONNECTIONS)
         call = Pending(unit, deadline)
         # In a task of its own: whoever waits may be cancelled at any time, a unit may not.
@@ -204,4 +206,3 @@ class _Run:
             if never_sent(error) or not lost(error):
                 self.unknown = before
             raise translated(error, name) from None
-

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from sessionstore.dialects.base import Call, Dialect, Rows
 from sessionstore.errors import StoreBusyError, StoreClosedError
@@ -52,7 +52,9 @@ class SqliteExecutor(Executor):
 class Lane:
     """Threads, each with a connection of its own, that serve calls from one queue."""
 
-    def __init__(self, opener: Opener, serve: Callable[[sqlite3.Connection, list[Pending]], None], *, threads: int, most: int) -> None:
+    def __init__(
+        self, opener: Opener, serve: Callable[[sqlite3.Connection, list[Pending]], None], *, threads: int, most: int
+    ) -> None:
         self._open = opener
         self._serve = serve
         self._most = most
@@ -260,5 +262,3 @@ def configure(connection: sqlite3.Connection, *, durability: str, writes: bool) 
     if writes and connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
     return connection
-
-

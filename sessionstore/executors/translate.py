@@ -22,11 +22,21 @@ from sessionstore.units.unit import MessageIdTakenError
 
 MESSAGE_ID_INDEX: Final = "uq_sessionstore_messages_message_id"
 
-_BUSY: Final = frozenset({"40001", "40P01", "55P03"})
-_UNAVAILABLE: Final = frozenset({"57P01", "57P02", "57P03", "53300"})
-_FULL: Final = frozenset({"53100"})
-_READ_ONLY: Final = frozenset({"25006", "42501"})
-_CORRUPT: Final = frozenset({"XX001", "XX002"})
+_LOCKED: Final[tuple[type[SessionStoreError], str]] = (
+    StoreBusyError,
+    "the session or the database was locked by somebody else",
+)
+_AWAY: Final = (StoreUnavailableError, "the PostgreSQL server takes no connections, or ended this one")
+_NO_RIGHTS: Final = (ReadOnlyStoreError, "the PostgreSQL database or role cannot write")
+_DAMAGED: Final = (CorruptStoreError, "the PostgreSQL database is damaged")
+
+_POSTGRESQL: Final[dict[str, tuple[type[SessionStoreError], str]]] = {
+    **dict.fromkeys(("40001", "40P01", "55P03"), _LOCKED),
+    **dict.fromkeys(("57P01", "57P02", "57P03", "53300"), _AWAY),
+    **dict.fromkeys(("25006", "42501"), _NO_RIGHTS),
+    **dict.fromkeys(("XX001", "XX002"), _DAMAGED),
+    "53100": (StorageFullError, "the disk of the PostgreSQL server is full; nothing was stored"),
+}
 
 _SQLITE: Final[dict[int, tuple[type[SessionStoreError], str]]] = {
     sqlite3.SQLITE_BUSY: (StoreBusyError, "the SQLite database is locked by somebody else"),
@@ -63,7 +73,9 @@ def _of_sqlite(error: sqlite3.Error, statement: str) -> Exception:
         return SessionStoreError(f"statement {statement!r} failed in the SQLite driver ({type(error).__name__})")
     if code == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
         return MessageIdTakenError()
-    kind, text = _SQLITE.get(code & 0xFF, (SessionStoreError, f"statement {statement!r} failed with SQLite code {code}"))
+    kind, text = _SQLITE.get(
+        code & 0xFF, (SessionStoreError, f"statement {statement!r} failed with SQLite code {code}")
+    )
     return kind(text)
 
 
@@ -74,17 +86,13 @@ def _of_postgresql(error: BaseException, statement: str) -> Exception:
         return StoreUnavailableError("the PostgreSQL server could not be reached, or went away")
     if state == "23505" and getattr(cause, "constraint_name", None) == MESSAGE_ID_INDEX:
         return MessageIdTakenError()
-    if state in _BUSY or isinstance(cause, asyncpg.InvalidCachedStatementError):
-        return StoreBusyError("the session or the database was locked by somebody else")
-    if state in _UNAVAILABLE:
-        return StoreUnavailableError("the PostgreSQL server takes no connections, or ended this one")
-    if state in _FULL:
-        return StorageFullError("the disk of the PostgreSQL server is full; nothing was stored")
-    if state in _READ_ONLY:
-        return ReadOnlyStoreError("the PostgreSQL database or role cannot write")
-    if state in _CORRUPT:
-        return CorruptStoreError("the PostgreSQL database is damaged")
-    return SessionStoreError(f"statement {statement!r} failed with SQLSTATE {state}")
+    if isinstance(cause, asyncpg.InvalidCachedStatementError):
+        kind, text = _LOCKED  # by a migration, which is over now
+    else:
+        kind, text = _POSTGRESQL.get(
+            state, (SessionStoreError, f"statement {statement!r} failed with SQLSTATE {state}")
+        )
+    return kind(text)
 
 
 def lost(error: BaseException) -> bool:

@@ -18,12 +18,12 @@ from sqlalchemy import (
 
 from sessionstore.dialects.base import Dialect, Statement
 from sessionstore.dialects.constructs import greatest, json_bytes, param
-from sessionstore.schema import Instant, MessageRow, MetadataRow, SessionRow
+from sessionstore.schema import Base, Instant, MessageRow, MetadataRow, SessionRow
 from sessionstore.values import SESSION_FIELDS
 
-SESSIONS: Final = SessionRow.__table__
-MESSAGES: Final = MessageRow.__table__
-METADATA: Final = MetadataRow.__table__
+SESSIONS: Final = Base.metadata.tables[SessionRow.__tablename__]
+MESSAGES: Final = Base.metadata.tables[MessageRow.__tablename__]
+METADATA: Final = Base.metadata.tables[MetadataRow.__tablename__]
 
 s: Final = SESSIONS.c
 m: Final = MESSAGES.c

@@ -9,10 +9,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from sessionstore.dialects.base import Dialect
 from sessionstore.dialects.constructs import greatest, json_bytes, param
-from sessionstore.schema import DocumentRow, JsonText
+from sessionstore.schema import Base, DocumentRow, JsonText
 from sessionstore.statements.common import NOW, TENANT, fixed, statement, text
 
-DOCUMENTS: Final = DocumentRow.__table__
+DOCUMENTS: Final = Base.metadata.tables[DocumentRow.__tablename__]
 c: Final = DOCUMENTS.c
 
 _THIS: Final = and_(
@@ -24,15 +24,19 @@ _THIS: Final = and_(
 def SAVE(db: Dialect) -> Any:  # noqa: N802  # a statement, named like the constants beside it
     """Insert a document, or give it a new body."""
     insert: Any = postgresql.insert if db.array_rows else sqlite.insert
-    upsert = insert(DOCUMENTS).inline().values(
-        tenant_id=TENANT,
-        category=text("category"),
-        name=text("name"),
-        format=text("format"),
-        body=cast(param("body", Text), JsonText),
-        plain=param("plain", Boolean),
-        created_at=NOW,
-        updated_at=NOW,
+    upsert = (
+        insert(DOCUMENTS)
+        .inline()
+        .values(
+            tenant_id=TENANT,
+            category=text("category"),
+            name=text("name"),
+            format=text("format"),
+            body=cast(param("body", Text), JsonText),
+            plain=param("plain", Boolean),
+            created_at=NOW,
+            updated_at=NOW,
+        )
     )
     return upsert.on_conflict_do_update(
         index_elements=[c.tenant_id, c.category, c.name, c.format],

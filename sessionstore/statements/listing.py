@@ -18,9 +18,7 @@ PROJECT_KEY: Final = "project_ids"
 def _after_cursor() -> Any:
     """The rows after a cursor. The bare range on the indexed column, at top level, is what the index can serve."""
     bucket, updated, last = number("after_bucket"), param("after_updated", Instant), text("after_id")
-    later = or_(
-        s.activity_bucket < bucket, s.updated_at < updated, and_(s.updated_at == updated, s.id > last)
-    )
+    later = or_(s.activity_bucket < bucket, s.updated_at < updated, and_(s.updated_at == updated, s.id > last))
     return and_(s.activity_bucket <= bucket, later)
 
 
@@ -61,6 +59,9 @@ def page(*, user: bool, parent: bool, filters: int, after: bool) -> Statement:
         projects,
         and_(project.tenant_id == TENANT, project.session_id == chosen.c.id, project.key == PROJECT_KEY),
     )
-    return fixed("page", select(chosen, json_bytes(project.value), project.plain).select_from(joined).order_by(
-        chosen.c.activity_bucket.desc(), chosen.c.updated_at.desc(), chosen.c.id
-    ))
+    return fixed(
+        "page",
+        select(chosen, json_bytes(project.value), project.plain)
+        .select_from(joined)
+        .order_by(chosen.c.activity_bucket.desc(), chosen.c.updated_at.desc(), chosen.c.id),
+    )

@@ -9,10 +9,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from sessionstore.dialects.base import Dialect
 from sessionstore.dialects.constructs import byte_length, database_clock, relation_exists
-from sessionstore.schema import MaintenanceRow, SchemaRow
+from sessionstore.schema import Base, MaintenanceRow, SchemaRow
 from sessionstore.statements.common import TENANT, fixed, m, number, s, statement, text
 
-JOBS: Final = MaintenanceRow.__table__
+JOBS: Final = Base.metadata.tables[MaintenanceRow.__tablename__]
 j: Final = JOBS.c
 
 
@@ -21,7 +21,9 @@ def CLAIM(db: Dialect) -> Any:  # noqa: N802  # a statement, named like the cons
     """Note that a job runs now, unless it ran within the cooldown; gives its name if it may run."""
     insert: Any = postgresql.insert if db.array_rows else sqlite.insert
     return (
-        insert(JOBS).inline()        .values(tenant_id=TENANT, job=text("job"), last_run_at=database_clock())
+        insert(JOBS)
+        .inline()
+        .values(tenant_id=TENANT, job=text("job"), last_run_at=database_clock())
         .on_conflict_do_update(
             index_elements=[j.tenant_id, j.job],
             set_={"last_run_at": database_clock()},
@@ -52,8 +54,6 @@ SESSIONS_OF_TENANT: Final = fixed("sessions_of_tenant", _PER_TENANT_SESSIONS.whe
 
 BYTES_OF_TENANT: Final = fixed(
     "bytes_of_tenant",
-    select(m.tenant_id, func.sum(byte_length(m.body)))
-    .where(m.tenant_id == TENANT)
-    .group_by(m.tenant_id),
+    select(m.tenant_id, func.sum(byte_length(m.body))).where(m.tenant_id == TENANT).group_by(m.tenant_id),
 )
 """Reads every body of the tenant."""

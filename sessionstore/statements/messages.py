@@ -86,7 +86,11 @@ def _values(row: Any, first: Any) -> dict[str, Any]:
 def INSERT(db: Dialect) -> Any:  # noqa: N802  # a statement, named like the constants beside it
     """Insert rows at `first` and after."""
     if not db.array_rows:
-        return insert(MESSAGES).inline().values(_values({name: param(name, kind) for name, kind in ROW.items()}, number("first")))
+        return (
+            insert(MESSAGES)
+            .inline()
+            .values(_values({name: param(name, kind) for name, kind in ROW.items()}, number("first")))
+        )
     rows = incoming(ROW)
     values = _values(rows.c, number("first"))
     return insert(MESSAGES).inline().from_select(list(values), select(*values.values()).select_from(rows))
@@ -121,7 +125,9 @@ def APPEND(_db: Dialect) -> Any:  # noqa: N802  # a statement, named like the co
 
 STORED_IDS: Final = fixed(
     "stored_ids",
-    select(m.position, m.message_id, json_bytes(m.body)).where(ITS_MESSAGES, any_of(m.message_id, param("ids", TextList))),
+    select(m.position, m.message_id, json_bytes(m.body)).where(
+        ITS_MESSAGES, any_of(m.message_id, param("ids", TextList))
+    ),
 )
 
 DELETE_RANGE: Final = fixed(
@@ -143,10 +149,13 @@ TURN: Final = fixed(
 
 COPY: Final = fixed(
     "copy_messages",
-    insert(MESSAGES).inline().from_select(
+    insert(MESSAGES)
+    .inline()
+    .from_select(
         [entry.name for entry in MESSAGES.c],
-        select(TENANT, text("child"), *[entry for entry in MESSAGES.c if entry.name not in {"tenant_id", "session_id"}])
-        .where(ITS_MESSAGES, m.position < number("high")),
+        select(
+            TENANT, text("child"), *[entry for entry in MESSAGES.c if entry.name not in {"tenant_id", "session_id"}]
+        ).where(ITS_MESSAGES, m.position < number("high")),
     ),
 )
 
@@ -173,7 +182,9 @@ def read(*, newest: bool, roles: bool, turn: bool, stamped: bool = False) -> Sta
         return fixed("read", select(*columns).where(chosen(m)).order_by(order).limit(number("limit")))
 
     inner, outer = MESSAGES.alias("inner_rows").c, MESSAGES.alias("user_rows").c
-    window = select(inner.position).where(chosen(inner)).order_by(inner.position.desc()).limit(number("limit")).subquery()
+    window = (
+        select(inner.position).where(chosen(inner)).order_by(inner.position.desc()).limit(number("limit")).subquery()
+    )
     cut = select(func.min(window.c.position).label("cut")).cte("cut")
     start = (
         select(outer.position)

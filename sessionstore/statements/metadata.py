@@ -41,7 +41,9 @@ def SET(db: Dialect) -> Any:  # noqa: N802  # a statement, named like the consta
     if rows is None:
         upsert: Any = sqlite.insert(METADATA).inline().values(values)
     else:
-        upsert = postgresql.insert(METADATA).inline().from_select(list(values), select(*values.values()).select_from(rows))
+        upsert = (
+            postgresql.insert(METADATA).inline().from_select(list(values), select(*values.values()).select_from(rows))
+        )
     changed = {name: upsert.excluded[name] for name in ("value", "plain", "value_key")}
     return upsert.on_conflict_do_update(index_elements=[d.tenant_id, d.session_id, d.key], set_=changed)
 
@@ -52,8 +54,12 @@ CLEAR: Final = fixed("clear_metadata", delete(METADATA).where(ITS_METADATA))
 
 COPY: Final = fixed(
     "copy_metadata",
-    insert(METADATA).inline().from_select(
+    insert(METADATA)
+    .inline()
+    .from_select(
         [entry.name for entry in METADATA.c],
-        select(TENANT, text("child"), d.key, d.value, d.plain, d.value_key).where(d.tenant_id == TENANT, d.session_id == SESSION),
+        select(TENANT, text("child"), d.key, d.value, d.plain, d.value_key).where(
+            d.tenant_id == TENANT, d.session_id == SESSION
+        ),
     ),
 )

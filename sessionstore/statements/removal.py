@@ -67,10 +67,9 @@ def _remove(chosen: Select[Any]) -> Any:
     return select(count(victims), count(gone)).add_cte(messages, metadata)
 
 
-_EXCESS: Final = (
-    select(func.count()).select_from(SESSIONS).where(s.tenant_id == TENANT).correlate(None).scalar_subquery()
-    - number("cap")
-)
+_EXCESS: Final = select(func.count()).select_from(SESSIONS).where(s.tenant_id == TENANT).correlate(
+    None
+).scalar_subquery() - number("cap")
 
 LEAST_RECENT: Final = _statements(
     "least_recent",
@@ -84,7 +83,12 @@ LEAST_RECENT: Final = _statements(
 BY_AGE: Final = _victims(
     "by_age",
     select(*_SEEN)
-    .where(s.tenant_id == TENANT, s.activity_bucket <= number("bucket"), s.updated_at < param("cutoff", Instant), _NOT_SINCE)
+    .where(
+        s.tenant_id == TENANT,
+        s.activity_bucket <= number("bucket"),
+        s.updated_at < param("cutoff", Instant),
+        _NOT_SINCE,
+    )
     .order_by(s.activity_bucket),
 )
 
@@ -104,7 +108,9 @@ def _beyond(*, per_user: bool) -> Select[Any]:
     if per_user:
         place = func.row_number().over(partition_by=s.user_id, order_by=_NEWEST_FIRST)
         ranked = select(*_SEEN, place.label("rank")).where(among).subquery("ranked")
-        return select(ranked).where(ranked.c.rank > number("keep"), ranked.c.last_accessed_at <= param("started", Instant))
+        return select(ranked).where(
+            ranked.c.rank > number("keep"), ranked.c.last_accessed_at <= param("started", Instant)
+        )
     ranked = select(*_SEEN).where(among).order_by(*_NEWEST_FIRST).offset(number("keep")).subquery("ranked")
     return select(ranked).where(ranked.c.last_accessed_at <= param("started", Instant))
 
@@ -126,4 +132,3 @@ DELETE_MESSAGES: Final = fixed(
 DELETE_METADATA: Final = fixed(
     "delete_metadata", delete(METADATA).where(d.tenant_id == TENANT, any_of(d.session_id, _IDS))
 )
-

@@ -8,7 +8,8 @@ from sqlalchemy import BigInteger, case, delete, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sessionstore.dialects.base import Dialect
-from sessionstore.dialects.constructs import any_of, param, TextList
+from sessionstore.dialects.constructs import TextList, any_of, param
+from sessionstore.schema import Instant
 from sessionstore.statements.common import (
     ACCESSED,
     BUCKET,
@@ -34,7 +35,6 @@ from sessionstore.statements.common import (
     text,
     unless_expected,
 )
-from sessionstore.schema import Instant
 from sessionstore.values import SESSION_FIELDS
 
 _WITH_METADATA: Final = SESSIONS.outerjoin(METADATA, (d.tenant_id == s.tenant_id) & (d.session_id == s.id))
@@ -57,9 +57,7 @@ LOCK_MANY: Final = fixed(
 )
 """Locks in the order of the ids, so that two of these cannot deadlock."""
 
-ACCESS: Final = fixed(
-    "access", update(SESSIONS).where(THIS_SESSION).values(ACCESSED).returning(*SESSION_COLUMNS)
-)
+ACCESS: Final = fixed("access", update(SESSIONS).where(THIS_SESSION).values(ACCESSED).returning(*SESSION_COLUMNS))
 """Touch the recency, and lock the row where a transaction is open."""
 
 ACCESS_AS: Final = fixed(
@@ -69,6 +67,7 @@ ACCESS_AS: Final = fixed(
     .values(ACCESSED)
     .returning(s.id),
 )
+
 
 def _new(name: str) -> Any:
     """Name a parameter for the new value of a column, without the column's collation."""
@@ -120,7 +119,7 @@ TRIM: Final = fixed(
     "trim",
     update(SESSIONS)
     .where(THIS_SESSION)
-    .values(_moved(_LENGTH > number("keep"), CHANGED | {s.first_position: s.next_position - number("keep")}))
+    .values(_moved(number("keep") < _LENGTH, CHANGED | {s.first_position: s.next_position - number("keep")}))
     .returning(s.first_position, s.next_position),
 )
 
@@ -130,7 +129,7 @@ TRUNCATE: Final = fixed(
     .where(THIS_SESSION)
     .values(
         _moved(
-            _LENGTH > number("keep"),
+            number("keep") < _LENGTH,
             REWRITTEN | {s.next_position: s.first_position + number("keep"), s.summary: null()},
         )
     )
@@ -184,7 +183,11 @@ OVERWRITE: Final = fixed(
     update(SESSIONS)
     .where(THIS_SESSION)
     .values(
-        {column: value for column, value in _CREATED.items() if column.name not in {"tenant_id", "id", "next_event", "version"}}
+        {
+            column: value
+            for column, value in _CREATED.items()
+            if column.name not in {"tenant_id", "id", "next_event", "version"}
+        }
         | {s.version: s.version + ONE}
     )
     .returning(s.version),

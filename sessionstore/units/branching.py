@@ -71,9 +71,7 @@ def _header(tenant: str, new_id: str, source: dict[str, Any], *, head: int) -> S
     return bool(rows)
 
 
-def _overwrite(
-    tenant: str, new_id: str, source: dict[str, Any], *, head: int, again: Unit[Any]
-) -> Steps[None]:
+def _overwrite(tenant: str, new_id: str, source: dict[str, Any], *, head: int, again: Unit[Any]) -> Steps[None]:
     rows = yield sessions.LOCK(tenant=tenant, session=new_id)
     if not rows:
         raise RunInstead(again)  # it was deleted since

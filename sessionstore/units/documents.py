@@ -23,16 +23,15 @@ def save(tenant: str, category: str, name: str, format_: str, body: Encoded) -> 
     return Unit("save_document", Kind.WRITE, steps, repeatable=True, size=body.size)
 
 
-class Missing:
-    """There is no such document: its value could be None."""
+def find(tenant: str, category: str, name: str, format_: str) -> Unit[tuple[Json] | None]:
+    """Read a document; its value may be None itself."""
 
-
-def find(tenant: str, category: str, name: str, format_: str) -> Unit[Json | type[Missing]]:
-    """Read a document."""
-
-    def steps(_db: Dialect) -> Steps[Json | type[Missing]]:
+    def steps(_db: Dialect) -> Steps[tuple[Json] | None]:
         rows = yield documents.FIND(**_key(tenant, category, name, format_))
-        return mapping.json_value(*rows[0], f"document {category}/{name}") if rows else Missing
+        if not rows:
+            return None
+        body, plain = rows[0]
+        return (mapping.json_value(body, plain, f"document {category}/{name}"),)
 
     return Unit("find_document", Kind.READ, steps)
 

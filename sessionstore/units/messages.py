@@ -14,7 +14,7 @@ from sessionstore.limits import CHUNK_BYTES, CHUNK_ROWS, INT64_MAX, TURN_SCAN
 from sessionstore.statements import messages, sessions
 from sessionstore.statements.sessions import FIRST, NEXT, VERSION
 from sessionstore.units.removal import evict
-from sessionstore.units.sessions import NewSession, refused, with_metadata, insert_session
+from sessionstore.units.sessions import NewSession, insert_session, refused, with_metadata
 from sessionstore.units.unit import Kind, MessageIdTakenError, RunInstead, Stamp, Steps, Unit
 from sessionstore.values import Message, Session
 
@@ -118,9 +118,7 @@ class Append:
         renumbered = [row._replace(step=step) for step, row in enumerate(new)]
         yield messages.INSERT(renumbered, **self.key, first=first, now=stamp.now)
         following = count(first)
-        return Appended(
-            [stored[row.message_id] if row.message_id in stored else next(following) for row in batch.rows]
-        )
+        return Appended([stored[row.message_id] if row.message_id in stored else next(following) for row in batch.rows])
 
     def _stored(self) -> Steps[dict[str | None, int]]:
         """The positions of the batch's ids that are stored already, each with an equal body."""
@@ -224,10 +222,10 @@ def turn_start(tenant: str, row: Row, keep: int) -> Steps[int]:
     """Where the last `keep` messages begin, moved back to the start of their turn."""
     cut = max(row[FIRST], row[NEXT] - keep)
     if keep == 0 or cut == row[FIRST]:
-        return cut
+        return int(cut)
     least = max(row[FIRST], cut - TURN_SCAN)
     rows = yield messages.TURN(tenant=tenant, session=row[0], cut=cut, least=least)
-    return rows[0][0] if rows else cut
+    return int(rows[0][0] if rows else cut)
 
 
 def truncate(tenant: str, session_id: str, keep: int) -> Unit[int]:

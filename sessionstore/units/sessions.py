@@ -116,8 +116,10 @@ def insert_session(tenant: str, session_id: str, new: NewSession) -> Steps[Opene
         yield metadata.SET(new.metadata, tenant=tenant, session=session_id)
     moment = to_datetime(stamp.now)
     decoded = {entry.key: codec.decode(entry.value.encode(), entry.plain) for entry in sorted(new.metadata)}
-    times = dict.fromkeys(("created_at", "updated_at", "last_accessed_at"), moment)
-    return Opened(Session(id=session_id, metadata=decoded, **columns, **times), created=True)
+    session = Session(
+        id=session_id, metadata=decoded, created_at=moment, updated_at=moment, last_accessed_at=moment, **columns
+    )
+    return Opened(session, created=True)
 
 
 def find(tenant: str, session_id: str) -> Unit[Session | None]:

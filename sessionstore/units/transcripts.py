@@ -155,7 +155,9 @@ class Save:
             start = same = old_head
         else:
             same = start
-            while same < min(self.head, old_head) and _equal(stored[same - old_first], self.batch.rows[same - self.first]):
+            while same < min(self.head, old_head) and _equal(
+                stored[same - old_first], self.batch.rows[same - self.first]
+            ):
                 same += 1
         delete = [(old_first, min(start, self.first)), (same, old_head)]
         insert_ = [(self.first, min(start, self.head)), (max(same, self.first), self.head)]

@@ -87,7 +87,7 @@ class Stamp:
 
     @property
     def rewritten(self) -> dict[str, int]:
-        """Parameters of a change of history: a generation starts at its moment, so that re-creation never repeats one."""
+        """Parameters of a change of history: generations start at a moment, so that no re-creation repeats one."""
         return {"now": self.now, "bucket": bucket_of(self.now), "generation": self.now}
 
 
