@@ -89,6 +89,9 @@ PRUNE_CLOSE_SECONDS = 5.0
 GROUP_UNITS = 64
 """Most units that share one commit on SQLite: 32 concurrent writers gained five times, more gains little."""
 
+COALESCED_ROWS = 500
+"""Most messages that waiting appends to one session leave with as one statement."""
+
 SQLITE_READERS = 2
 """Connections for reading beside the one writer: readers never wait for it under WAL."""
 

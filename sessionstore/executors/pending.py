@@ -18,7 +18,7 @@ class Pending:
     then dropped; work that has is finished, because a unit happens whole or not at all.
     """
 
-    __slots__ = ("_deadline", "future", "hindrance", "outcome", "started", "unit")
+    __slots__ = ("deadline", "future", "hindrance", "outcome", "started", "unit")
 
     def __init__(self, unit: Unit[Any], deadline: Deadline) -> None:
         self.unit = unit
@@ -26,11 +26,11 @@ class Pending:
         self.hindrance: TransientStoreError | None = None
         self.outcome: tuple[bool, Any] = (False, None)
         self.future: asyncio.Future[Any] = deadline.loop.create_future()
-        self._deadline = deadline
+        self.deadline = deadline
 
     async def wait(self) -> Any:
         """Wait for the result, until the deadline."""
-        timer = self._deadline.loop.call_at(self._deadline.at, self._expire)
+        timer = self.deadline.loop.call_at(self.deadline.at, self._expire)
         try:
             return await self.future
         finally:

@@ -22,6 +22,7 @@ from sessionstore.errors import (
     TransientStoreError,
 )
 from sessionstore.executors.base import Deadline, Executor, Progress
+from sessionstore.executors.coalescer import Coalescer
 from sessionstore.executors.pending import Pending
 from sessionstore.executors.translate import lost, never_sent, translated
 from sessionstore.limits import POSTGRES_CONNECTIONS
@@ -54,21 +55,44 @@ class PostgresExecutor(Executor):
         # Weakly: whatever hangs on an engine must not keep it alive.
         self._engine = weakref.ref(engine)
         self._hold = hold
-        self._idle: list[Held] = []
-        self._free = asyncio.Semaphore(POSTGRES_CONNECTIONS)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle: list[Held]
+        self._free: asyncio.Semaphore
+        self._tasks: set[asyncio.Task[None]]
+        self._coalescer: Coalescer
         self._closed = False
 
-    async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
+    async def open(self, deadline: Deadline) -> None:
+        """Check the schema once.
+
+        Raises:
+            InvalidArgumentError: the engine is in use in another event loop.
+        """
+        self._enter(deadline.loop)
+        await super().open(deadline)
+
+    async def run(self, unit: Unit[T], deadline: Deadline) -> T:
+        """Run a unit, appends to a session that is being appended to together with others."""
         if self._closed:
             raise StoreClosedError
-        if self._loop is not deadline.loop:
-            if self._loop is not None and not self._loop.is_closed():
-                raise InvalidArgumentError(
-                    "a PostgreSQL engine belongs to one event loop; make another repository here"
-                )
-            self._loop, self._idle, self._free = deadline.loop, [], asyncio.Semaphore(POSTGRES_CONNECTIONS)
+        self._enter(deadline.loop)
+        if unit.joint is None:
+            return await super().run(unit, deadline)
+        return await self._coalescer.run(unit, unit.joint, deadline)
+
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to one event loop at a time: what was made in one that is closed is of no use any more."""
+        if self._loop is loop:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise InvalidArgumentError("a PostgreSQL engine belongs to one event loop; make another repository here")
+        self._loop = loop
+        self._idle = []
+        self._free = asyncio.Semaphore(POSTGRES_CONNECTIONS)
+        self._tasks = set()
+        self._coalescer = Coalescer(super().run, self._tasks)
+
+    async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
         call = Pending(unit, deadline)
         # In a task of its own: whoever waits may be cancelled at any time, a unit may not.
         task = deadline.loop.create_task(self._work(call, deadline))
@@ -98,25 +122,27 @@ class PostgresExecutor(Executor):
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[Held]:
         """Lend a connection; one that was left in the middle of something is not used again."""
-        if not self._hold:
-            held = await self._connect()
+        async with self._free if self._hold else contextlib.nullcontext():
+            held = await (self._take() if self._hold else self._connect())
             try:
                 yield held
-            except BaseException:
-                await _discard_unless_clean(held)
+            except Exception:
+                await self._give_back(held)
                 raise
-            finally:
-                await held.connection.close()
-            return
-        async with self._free:
-            held = await self._take()
-            try:
-                yield held
-            finally:
-                if held.driver.is_closed() or held.driver.is_in_transaction():
-                    await _discard(held)
-                else:
-                    self._idle.append(held)
+            except BaseException:
+                # Cancelled in a statement: the driver would first wait for the server to answer its request to stop.
+                await _discard(held)
+                raise
+            else:
+                await self._give_back(held)
+
+    async def _give_back(self, held: Held) -> None:
+        if held.driver.is_closed() or held.driver.is_in_transaction():
+            await _discard(held)
+        elif self._hold:
+            self._idle.append(held)
+        else:
+            await held.connection.close()
 
     async def _take(self) -> Held:
         while self._idle:
@@ -142,6 +168,8 @@ class PostgresExecutor(Executor):
     async def close(self) -> None:
         """Let calls under way end, then close the connections."""
         self._closed = True
+        if self._loop is None:
+            return
         while self._tasks:
             await asyncio.wait(self._tasks)
         while self._idle:
@@ -154,12 +182,6 @@ async def _discard(held: Held) -> None:
     held.driver.terminate()
     await held.connection.invalidate()
     await held.connection.close()
-
-
-async def _discard_unless_clean(held: Held) -> None:
-    if held.driver.is_closed() or held.driver.is_in_transaction():
-        held.driver.terminate()
-        await held.connection.invalidate()
 
 
 class _Run:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from dataclasses import replace as replace_fields
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 from sessionstore.batch import Batch, MessageRow
@@ -15,7 +16,7 @@ from sessionstore.statements import messages, sessions
 from sessionstore.statements.sessions import FIRST, NEXT, VERSION
 from sessionstore.units.removal import evict
 from sessionstore.units.sessions import NewSession, insert_session, refused, with_metadata
-from sessionstore.units.unit import Kind, MessageIdTakenError, RunInstead, Stamp, Steps, Unit
+from sessionstore.units.unit import Joint, Kind, MessageIdTakenError, RunInstead, Stamp, Steps, Unit
 from sessionstore.values import Message, Session
 
 
@@ -51,12 +52,16 @@ class Append:
         """Append in the fewest statements, taking the more thorough ways only where they turn out to be needed."""
         if not self.batch.rows:
             return self._as(Kind.TRANSACTION, self._nothing)
-        return self._as(Kind.TRANSACTION if self.batch.ids else Kind.WRITE, self._directly)
+        if self.batch.ids:
+            return self._as(Kind.TRANSACTION, self._directly)
+        alone = self.create or self.expected is not None
+        joint = None if alone else Joint((self.tenant, self.session_id), self, _joined)
+        return self._as(Kind.WRITE, self._directly, joint)
 
-    def _as(self, kind: Kind, steps: Any) -> Unit[Appended]:
-        batch = self.batch
-        repeatable = 0 < batch.ids == len(batch.rows)
-        return Unit("append", kind, steps, repeatable, rows=len(batch.rows), size=batch.size, then=self._evict)
+    def _as(self, kind: Kind, steps: Any, joint: Joint[Appended] | None = None) -> Unit[Appended]:
+        rows, size, ids = len(self.batch.rows), self.batch.size, self.batch.ids
+        repeatable = 0 < ids == rows
+        return Unit("append", kind, steps, repeatable, rows=rows, size=size, then=self._evict, joint=joint)
 
     def _evict(self, appended: Appended) -> Unit[None] | None:
         return evict(self.tenant, self.session_id, self.cap) if appended.created and self.cap is not None else None
@@ -143,6 +148,20 @@ class Append:
             raise SessionNotFoundError(self.session_id)
         opened = yield from insert_session(self.tenant, self.session_id, NewSession())
         return Appended([], created=opened is not None)
+
+
+def _joined(parts: list[Append]) -> Unit[list[Appended]]:
+    """Append several batches to one session as one, in their order."""
+    rows = [row for part in parts for row in part.batch.rows]
+    renumbered = [row._replace(step=step) for step, row in enumerate(rows)]
+    size = sum(part.batch.size for part in parts)
+    whole = replace_fields(parts[0], batch=Batch(renumbered, size, ids=0))
+
+    def steps(db: Dialect) -> Steps[list[Appended]]:
+        positions = iter((yield from whole._directly(db)).positions)  # noqa: SLF001  # of this module
+        return [Appended(list(islice(positions, len(part.batch.rows)))) for part in parts]
+
+    return Unit("append", Kind.WRITE, steps, rows=len(rows), size=size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -45,6 +45,7 @@ class Unit(Generic[T]):
         repeatable: doing it twice leaves what doing it once leaves, so it may be tried again after an unknown outcome.
         rows: how many rows it writes, at most; for grouping.
         size: how many bytes it writes, about.
+        joint: how it may be run together with others like it.
         then: makes the unit that follows once this one has committed; databases with one writer do both in one.
     """
 
@@ -55,6 +56,22 @@ class Unit(Generic[T]):
     rows: int = 1
     size: int = 0
     then: Callable[[T], Unit[Any] | None] | None = None
+    joint: Joint[T] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joint(Generic[T]):
+    """How units may be run as one.
+
+    Attributes:
+        key: units of the same key wait for each other in the database anyway.
+        part: what this unit brings along.
+        join: makes one unit of several parts; it gives the result of each.
+    """
+
+    key: Hashable
+    part: Any
+    join: Callable[[list[Any]], Unit[list[T]]]
 
 
 class RunInstead(Exception):  # noqa: N818  # not an error: a unit hands over to another one
