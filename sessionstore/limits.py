@@ -95,8 +95,9 @@ COALESCED_ROWS = 500
 SQLITE_READERS = 2
 """Connections for reading beside the one writer: readers never wait for it under WAL."""
 
-SQLITE_BUSY_SLICE_SECONDS = 1.0
-"""How long SQLite itself waits for a lock before the executor looks at deadlines and tries again."""
+SQLITE_BUSY_SLICE_SECONDS = 0.25
+"""How long SQLite itself waits for a lock before the executor looks at deadlines and tries again: as long as its own
+pauses are still short, so that among many processes nobody waits long for nothing."""
 
 POSTGRES_CONNECTIONS = 10
 """Most connections that `connect()` holds, and so most statements under way at once."""
