@@ -6,23 +6,20 @@ all the same, and the other errors of a database that cannot do its part. Docstr
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from sessionstore import arguments, limits
+from sessionstore import arguments, limits, retention
 from sessionstore.arguments import Align
 from sessionstore.batch import Batch
 from sessionstore.checks import check_count, check_id, check_seconds, check_user_id, mint_id
 from sessionstore.codec import Json
 from sessionstore.errors import InvalidArgumentError, SessionNotFoundError, VersionConflictError
 from sessionstore.handle import Handle
-from sessionstore.retention import PruneThrottle, phases, previewed
-from sessionstore.statements import mapping, removal
-from sessionstore.statements.removal import Victims
+from sessionstore.retention import PruneThrottle
+from sessionstore.statements import mapping
 from sessionstore.units import branching, listing, store, transcripts
 from sessionstore.units import messages as message_units
-from sessionstore.units import removal as removal_units
 from sessionstore.units import sessions as session_units
 from sessionstore.values import (
     UNSET,
@@ -205,22 +202,12 @@ class SessionRepository(Handle):
             InvalidArgumentError: the empty user id, which means nobody.
         """
         self._refuse_within("delete_user")
-        return await self._remove_all(removal.OF_USER, {"user": check_id(user_id, "user_id")}, limits.PRUNE_BATCH)
+        return await retention.remove_user(self._run, self.tenant, check_id(user_id, "user_id"))
 
     async def delete_all(self) -> int:
         """Delete every session of this tenant, in bounded transactions; how many."""
         self._refuse_within("delete_all")
-        return await self._remove_all(removal.OF_TENANT, {}, limits.PRUNE_BATCH)
-
-    async def _remove_all(self, victims: Victims, params: dict[str, Any], batch_size: int) -> int:
-        """Delete batch after batch until there is no victim left."""
-        total = 0
-        while True:
-            unit = removal_units.batch(self.tenant, victims, params, batch_size=batch_size)
-            removed = await self._run(unit)
-            total += removed.gone
-            if removed.chosen == 0:
-                return total
+        return await retention.remove_tenant(self._run, self.tenant)
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -499,16 +486,7 @@ class SessionRepository(Handle):
         if not isinstance(policy, PrunePolicy):
             raise InvalidArgumentError(f"prune takes a PrunePolicy, not {type(policy).__name__}")
         size = check_count(batch_size, "batch_size", minimum=1, maximum=limits.PRUNE_BATCH)
-        steps = phases(policy, time.time_ns() // 1000, preview=dry_run)
-        if dry_run:
-            chosen = await self._run(
-                removal_units.preview(self.tenant, [(step.victims, step.params) for step in steps])
-            )
-            return previewed(steps, chosen)
-        counts: dict[str, Any] = {}
-        for step in steps:
-            counts[step.counter] = await self._remove_all(step.victims, step.params, size)
-        return PruneReport(**counts)
+        return await retention.prune(self._run, self.tenant, policy, batch_size=size, dry_run=dry_run)
 
     async def append_and_prune(
         self,

@@ -4,19 +4,55 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from sessionstore.checks import check_instant, check_seconds
+from sessionstore.limits import PRUNE_BATCH
 from sessionstore.statements import removal
 from sessionstore.statements.removal import Victims
-from sessionstore.units.unit import bucket_of
+from sessionstore.units import removal as units
+from sessionstore.units.unit import Stamp, Unit, bucket_of
 from sessionstore.values import PrunePolicy, PruneReport
 
 _EARLIEST: Final = check_instant(datetime.min.replace(tzinfo=UTC), "the earliest time")
 
 
-class Phase(NamedTuple):
+Run = Callable[[Unit[Any]], Awaitable[Any]]
+"""Runs a unit: each with a deadline of its own, so that only a batch has one, not the whole."""
+
+
+async def remove_user(run: Run, tenant: str, user_id: str) -> int:
+    """Delete every session of a user; how many."""
+    return await _remove_all(run, tenant, removal.OF_USER, {"user": user_id}, PRUNE_BATCH)
+
+
+async def remove_tenant(run: Run, tenant: str) -> int:
+    """Delete every session of a tenant; how many."""
+    return await _remove_all(run, tenant, removal.OF_TENANT, {}, PRUNE_BATCH)
+
+
+async def _remove_all(run: Run, tenant: str, victims: Victims, params: dict[str, Any], batch_size: int) -> int:
+    """Delete batch after batch until there is no victim left."""
+    total = 0
+    while (removed := await run(units.batch(tenant, victims, params, batch_size=batch_size))).chosen:
+        total += removed.gone
+    return total
+
+
+async def prune(run: Run, tenant: str, policy: PrunePolicy, *, batch_size: int, dry_run: bool) -> PruneReport:
+    """Delete what a policy names, or list it."""
+    steps = _steps(policy, Stamp.of_now().now, preview=dry_run)
+    if dry_run:
+        return _previewed(steps, await run(units.preview(tenant, [(step.victims, step.params) for step in steps])))
+    counts: dict[str, Any] = {}
+    for step in steps:
+        counts[step.counter] = await _remove_all(run, tenant, step.victims, step.params, batch_size)
+    return PruneReport(**counts)
+
+
+class _Step(NamedTuple):
     """One step of a prune: which sessions it chooses, and where the report counts them."""
 
     counter: str
@@ -24,32 +60,32 @@ class Phase(NamedTuple):
     params: dict[str, Any]
 
 
-def phases(policy: PrunePolicy, now: int, *, preview: bool = False) -> list[Phase]:
+def _steps(policy: PrunePolicy, now: int, *, preview: bool) -> list[_Step]:
     """Return the steps of a prune that begins now: by age, then by idleness, then by number.
 
     Sessions that are used after it began are spared. In a preview the last step leaves out what the first two would
     have deleted.
     """
-    steps: list[Phase] = []
+    steps: list[_Step] = []
     since = {"changed_since": _EARLIEST, "used_since": _EARLIEST}
     if policy.max_age is not None:
         cutoff = _before(now, policy.max_age)
         params = {"bucket": bucket_of(cutoff), "cutoff": cutoff, "started": now}
-        steps.append(Phase("by_age", removal.BY_AGE, params))
+        steps.append(_Step("by_age", removal.BY_AGE, params))
         since["changed_since"] = cutoff
     if policy.max_idle is not None:
         cutoff = _before(now, policy.max_idle)
-        steps.append(Phase("by_idle", removal.BY_IDLE, {"cutoff": cutoff, "started": now}))
+        steps.append(_Step("by_idle", removal.BY_IDLE, {"cutoff": cutoff, "started": now}))
         since["used_since"] = cutoff
     if policy.max_sessions is not None:
         victims = removal.BY_NUMBER_PER_USER if policy.per_user else removal.BY_NUMBER
         if not preview:
             since = dict.fromkeys(since, _EARLIEST)
-        steps.append(Phase("by_number", victims, {"keep": policy.max_sessions, "started": now, **since}))
+        steps.append(_Step("by_number", victims, {"keep": policy.max_sessions, "started": now, **since}))
     return steps
 
 
-def previewed(steps: list[Phase], chosen: list[list[str]]) -> PruneReport:
+def _previewed(steps: list[_Step], chosen: list[list[str]]) -> PruneReport:
     """Report what the steps of a preview chose, counting a session where it would go first."""
     seen: dict[str, None] = {}
     counts: dict[str, Any] = {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sqlite3
+from typing import Any, Final
 
 import orjson
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
@@ -17,7 +18,13 @@ def _optional_instants(values: list[int | None]) -> list[Any]:
     return [None if value is None else to_datetime(value) for value in values]
 
 
+_SQLITE_FLOOR: Final = (3, 38)
+"""RETURNING came with 3.35, the JSON functions are always there since 3.38."""
+
+
 def _sqlite() -> Dialect:
+    if sqlite3.sqlite_version_info < _SQLITE_FLOOR:
+        raise InvalidArgumentError(f"this Python brings SQLite {sqlite3.sqlite_version}; sessionstore needs 3.38")
     return Dialect(
         name="sqlite",
         engine_dialect=SQLiteDialect_aiosqlite(),
