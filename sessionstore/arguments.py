@@ -18,6 +18,7 @@ from sessionstore.checks import (
     check_optional_text,
     check_text,
     check_user_id,
+    mint_id,
 )
 from sessionstore.codec import InvalidValue, Json
 from sessionstore.errors import InvalidArgumentError
@@ -34,6 +35,11 @@ Align: TypeAlias = Literal["message", "turn"]
 def optional_count(value: int | None, what: str) -> int | None:
     """Check a count that may be left out."""
     return None if value is None else check_count(value, what)
+
+
+def given_or_minted(session_id: str | None, what: str = "session id") -> str:
+    """Check an id that may be left out: then it is a new one."""
+    return mint_id() if session_id is None else check_id(session_id, what)
 
 
 def column_checks(settings: StoreSettings) -> dict[str, Callable[[Any], Any]]:

@@ -110,9 +110,13 @@ class Handle:
     async def __aenter__(self) -> Self:
         """Open the database: migrate it where that was asked for, and check its schema."""
         shared = self._shared
-        if shared.migrate and not is_memory(shared.engine.url):
-            await migrations.upgrade(shared.engine.url, schema=self._settings.schema)
-        await self._executor.open(self._deadline())
+        try:
+            if shared.migrate and not is_memory(shared.engine.url):
+                await migrations.upgrade(shared.engine.url, schema=self._settings.schema)
+            await self._executor.open(self._deadline())
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from sessionstore import arguments, limits, retention
-from sessionstore.arguments import Align
+from sessionstore.arguments import Align, optional_count
 from sessionstore.batch import Batch
 from sessionstore.checks import check_count, check_id, check_seconds, check_user_id, mint_id
 from sessionstore.codec import Json
@@ -38,10 +38,9 @@ from sessionstore.values import (
 
 
 class SessionRepository(Handle):
-    """The sessions of one tenant.
+    """The sessions of one tenant: cheap to make, one for each request if you like.
 
     `SessionRepository(engine)` uses a caller's engine; `SessionRepository.connect(url)` has its own and is the fastest.
-    Handles are cheap: make one for each request if you like.
     """
 
     # --- sessions ---------------------------------------------------------------------------
@@ -64,7 +63,9 @@ class SessionRepository(Handle):
         """
         given = {"user_id": user_id, "model": model, "max_turns": max_turns}
         new = arguments.new_session(metadata, self.settings, **given, system_message=system_message, title=title)
-        unit = session_units.create(self.tenant, _given_or_minted(session_id), new, cap=self.settings.session_cap)
+        unit = session_units.create(
+            self.tenant, arguments.given_or_minted(session_id), new, cap=self.settings.session_cap
+        )
         return (await self._run(unit)).session
 
     async def open(
@@ -147,18 +148,11 @@ class SessionRepository(Handle):
             SessionNotFoundError: there is no such session.
             VersionConflictError: somebody else changed it first.
         """
-        given = {
-            "user_id": user_id,
-            "model": model,
-            "max_turns": max_turns,
-            "system_message": system_message,
-            "title": title,
-            "summary": summary,
-            "active_seed_id": active_seed_id,
-            "active_persona_id": active_persona_id,
-        }
+        texts = {"system_message": system_message, "title": title, "summary": summary}
+        active = {"active_seed_id": active_seed_id, "active_persona_id": active_persona_id}
+        given = {"user_id": user_id, "model": model, "max_turns": max_turns, **texts, **active}
         changes = arguments.columns(given, self.settings)
-        expected = _expected_version(expected_version)
+        expected = optional_count(expected_version, "expected_version")
         return await self._run(session_units.change(self.tenant, check_id(session_id), changes, expected=expected))
 
     async def set_metadata(
@@ -177,7 +171,7 @@ class SessionRepository(Handle):
         """
         encoded = arguments.metadata_values(values)
         keys = arguments.metadata_keys(remove, values)
-        expected = _expected_version(expected_version)
+        expected = optional_count(expected_version, "expected_version")
         session_id = check_id(session_id)
         return await self._run(
             session_units.change(self.tenant, session_id, {}, expected=expected, values=encoded, remove=keys)
@@ -237,7 +231,7 @@ class SessionRepository(Handle):
             self.tenant,
             check_id(session_id),
             Batch.of(messages, self.settings),
-            expected=arguments.optional_count(expected_length, "expected_length"),
+            expected=optional_count(expected_length, "expected_length"),
             create=create,
             cap=self.settings.session_cap,
         )
@@ -322,7 +316,7 @@ class SessionRepository(Handle):
             VersionConflictError: somebody else changed it first.
         """
         batch = Batch.of(messages, self.settings, whole=True)
-        expected = _expected_version(expected_version)
+        expected = optional_count(expected_version, "expected_version")
         return await self._run(message_units.replace(self.tenant, check_id(session_id), batch, expected=expected))
 
     async def compact(
@@ -346,7 +340,7 @@ class SessionRepository(Handle):
         """
         batch = Batch.of([summary], self.settings)
         keep = check_count(keep_last, "keep_last")
-        expected = _expected_version(expected_version)
+        expected = optional_count(expected_version, "expected_version")
         return await self._run(
             message_units.compact(self.tenant, check_id(session_id), batch, keep=keep, expected=expected)
         )
@@ -400,7 +394,7 @@ class SessionRepository(Handle):
         return await self._fork(session_id, check_count(keep_first, "keep_first"), new_id, replace=replace)
 
     async def _fork(self, session_id: str, keep: int | None, new_id: str | None, *, replace: bool) -> Session:
-        source, child = check_id(session_id), _given_or_minted(new_id, "new_id")
+        source, child = check_id(session_id), arguments.given_or_minted(new_id, "new_id")
         if source == child:
             raise InvalidArgumentError("a session cannot be forked onto itself")
         unit = branching.fork(self.tenant, source, child, keep=keep, replace=replace, cap=self.settings.session_cap)
@@ -435,7 +429,7 @@ class SessionRepository(Handle):
             VersionConflictError: somebody else changed it first.
             SessionNotFoundError: a version was expected of a session that does not exist.
         """
-        expected = _expected_version(expected_version)
+        expected = optional_count(expected_version, "expected_version")
         save = arguments.save(self.tenant, transcript, expected, self.settings)
         return (await self._run(save.unit())).session
 
@@ -452,8 +446,7 @@ class SessionRepository(Handle):
     ) -> Page[SessionSummary]:
         """List sessions by update time, newest first, ties by id, without reading a message.
 
-        A user's page costs the same among a thousand sessions as among a million. Metadata conditions cost a probe for
-        each session looked at.
+        Metadata conditions cost a probe for each session looked at; nothing else grows with the number of sessions.
 
         Args:
             parent_id: only its forks.
@@ -512,11 +505,3 @@ class SessionRepository(Handle):
         """Whether this process may run a job now: of many, one may in each cooldown, by the database's clock."""
         micros = int(check_seconds(cooldown_seconds, "cooldown_seconds") * 1_000_000)
         return await self._run(store.claim(self.tenant, check_id(job, "job"), cooldown_micros=micros))
-
-
-def _given_or_minted(session_id: str | None, what: str = "session id") -> str:
-    return mint_id() if session_id is None else check_id(session_id, what)
-
-
-def _expected_version(expected: int | None) -> int | None:
-    return arguments.optional_count(expected, "expected_version")

@@ -108,6 +108,9 @@ class Lane:
             except BaseException as error:  # noqa: BLE001  # whatever it was, those who wait must hear of it
                 for waiting in calls:
                     waiting.fail(translated(error, "open") if isinstance(error, sqlite3.Error) else error)
+                if connection is not None:
+                    connection.close()  # whatever state it is in; the next call opens another one
+                    connection = None
             deliver(calls)
         if connection is not None:
             connection.close()
