@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import copy
 import logging
+import sqlite3
 from collections.abc import Coroutine
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from sessionstore import migrate as migrations
 from sessionstore.checks import check_tenant
 from sessionstore.dialects.urls import is_memory, normalize_url
 from sessionstore.errors import InvalidArgumentError, StoreClosedError
@@ -27,6 +27,17 @@ from sessionstore.units.unit import Unit
 T = TypeVar("T")
 _log: Final = logging.getLogger("sessionstore")
 _DEFAULTS: Final = StoreSettings()
+
+
+def _migrations() -> ModuleType:
+    # Alembic is a fifth of what importing this package would take, and most processes never migrate.
+    from sessionstore import migrate  # noqa: PLC0415
+
+    return migrate
+
+
+def _migrated_in_memory(connection: sqlite3.Connection) -> None:
+    _migrations().upgrade_sqlite(connection)
 
 
 class _Shared:
@@ -112,7 +123,7 @@ class Handle:
         shared = self._shared
         try:
             if shared.migrate and not is_memory(shared.engine.url):
-                await migrations.upgrade(shared.engine.url, schema=self._settings.schema)
+                await _migrations().upgrade(shared.engine.url, schema=self._settings.schema)
             await self._executor.open(self._deadline())
         except BaseException:
             await self.aclose()
@@ -151,7 +162,7 @@ class Handle:
         shared = self._shared
         if shared.closed:
             raise StoreClosedError
-        return executor_for(shared.engine, self._settings, owned=shared.owned, migrate=migrations.upgrade_sqlite)
+        return executor_for(shared.engine, self._settings, owned=shared.owned, migrate=_migrated_in_memory)
 
     def _deadline(self) -> Deadline:
         return Deadline(self._settings.operation_timeout_seconds)
