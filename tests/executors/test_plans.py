@@ -1,0 +1,139 @@
+"""Every statement of a frequent verb finds its rows by an index: the plan is read, on enough rows to matter."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+from sessionstore import NewMessage, PrunePolicy, SessionRepository
+from sessionstore.dialects.base import Bound, Call, Dialect
+from tests.support.templates import sqlite_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MESSAGE = {"role": "user", "content": "hello"}
+
+TABLES = ("sessionstore_sessions", "sessionstore_messages", "sessionstore_metadata", "sessionstore_documents")
+
+READ_WHOLE_TENANT = {"remove_by_idle", "choose_by_idle", "remove_least_recent", "choose_least_recent"}
+"""Meant to look at every session of a tenant: an index on recency would cost each append its HOT update."""
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> dict[str, Bound]:
+    """The statements that were sent, by name, each with the arguments of its last call."""
+    seen: dict[str, Bound] = {}
+
+    def recorded(dialect: Dialect, call: Call) -> Bound:
+        bound = real(dialect, call)
+        seen[call.statement.name] = bound
+        return bound
+
+    real = Dialect.bind
+    monkeypatch.setattr(Dialect, "bind", recorded)
+    return seen
+
+
+async def fill(sessions: SessionRepository) -> None:
+    """Enough rows that a plan without an index would be the wrong one."""
+    for number in range(40):
+        await sessions.create(f"other {number}", user_id=f"u{number % 7}", metadata={"k": number})
+        await sessions.append(f"other {number}", *[MESSAGE] * 500)
+    await sessions.create("s", user_id="u", metadata={"k": "v"})
+    await sessions.append("s", *[MESSAGE] * 2000)
+
+
+async def use(sessions: SessionRepository) -> None:
+    """Call the verbs whose statements should not grow with the store."""
+    await sessions.create("new", metadata={"k": "v"})
+    await sessions.open("new")
+    await sessions.append("s", MESSAGE)
+    await sessions.append("s", NewMessage(MESSAGE, message_id="m"))
+    await sessions.append("s", NewMessage(MESSAGE, message_id="m"))
+    await sessions.messages("s", last=20)
+    await sessions.messages("s", first=20, after=100, roles=["user"])
+    await sessions.messages("s", last=20, align="turn")
+    async for _ in sessions.iter_messages("new"):
+        pass
+    await sessions.get("s")
+    await sessions.length("s")
+    await sessions.update("s", title="t")
+    await sessions.set_metadata("s", {"k": 2}, remove=["x"])
+    page = await sessions.list_sessions(user_id="u1", limit=2)
+    await sessions.list_sessions(user_id="u1", limit=2, cursor=page.cursor)
+    await sessions.fork_at("s", 3, new_id="child")
+    await sessions.lineage("child")
+    await sessions.trim("s", 1900, align="turn")
+    await sessions.truncate("s", 1800)
+    await sessions.pop("s")
+    await sessions.compact("s", MESSAGE, keep_last=1700)
+    await sessions.snapshot("child")
+    await sessions.save(await sessions.snapshot("child"))
+    await sessions.replace_messages("child", [MESSAGE])
+    await sessions.reset("child")
+    await sessions.delete("child")
+    await sessions.prune(PrunePolicy(max_age=timedelta(hours=1), max_sessions=1000))
+
+
+async def test_plans_on_sqlite(sqlite_file: Path, sent: dict[str, Bound]) -> None:
+    """P10: no statement of SQLite reads a table from end to end."""
+    async with SessionRepository.connect(sqlite_url(sqlite_file)) as sessions:
+        await fill(sessions)
+        sent.clear()
+        await use(sessions)
+    with closing(sqlite3.connect(sqlite_file)) as connection:
+        for name, bound in sent.items():
+            arguments = bound.args[0] if bound.many else bound.args
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {bound.sql}", arguments)]
+            scans = [step for step in plan if step.startswith("SCAN sessionstore") and "USING" not in step]
+            allowed = name in READ_WHOLE_TENANT or name == "schema"
+            assert allowed or not scans, (name, plan)
+
+
+async def test_plans_on_postgresql(postgres_database: str, sent: dict[str, Bound]) -> None:
+    """P10: no statement of PostgreSQL reads a table from end to end, also as a generic plan."""
+    async with SessionRepository.connect(postgres_database) as sessions:
+        await fill(sessions)
+        connection = await asyncpg.connect(
+            make_url(postgres_database).set(drivername="postgresql").render_as_string(False)
+        )
+        try:
+            await connection.execute("ANALYZE")
+            sent.clear()
+            await use(sessions)
+            for mode in ("force_custom_plan", "force_generic_plan"):
+                await connection.execute(f"SET plan_cache_mode = {mode}")
+                # So few sessions fit in two pages, which nobody needs an index for; what matters is that one can serve.
+                await connection.execute("SET enable_seqscan = off")
+                for name, bound in sent.items():
+                    plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {bound.sql}", *bound.args)
+                    bad = [node for node in nodes(json.loads(plan)[0]["Plan"]) if reads_whole(node)]
+                    allowed = name in READ_WHOLE_TENANT or name == "schema"
+                    assert allowed or not bad, (mode, name, bad)
+        finally:
+            await connection.close()
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Walk a plan."""
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+def reads_whole(node: dict[str, Any]) -> bool:
+    """Whether a node reads a table of ours without a condition on an index."""
+    if node.get("Relation Name") not in TABLES or node["Node Type"] == "ModifyTable":
+        return False
+    if node["Node Type"] == "Bitmap Heap Scan":
+        return False
+    return node["Node Type"] == "Seq Scan" or "Index Cond" not in node
