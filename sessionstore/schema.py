@@ -105,6 +105,7 @@ class SessionRow(Base):
             "ix_sessionstore_sessions_parent",
             "tenant_id",
             "parent_id",
+            "id",
             postgresql_where=text("parent_id IS NOT NULL"),
             sqlite_where=text("parent_id IS NOT NULL"),
         ),

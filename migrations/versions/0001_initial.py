@@ -161,7 +161,7 @@ def _index_sessions() -> None:
     op.create_index(
         "ix_sessionstore_sessions_parent",
         "sessionstore_sessions",
-        ["tenant_id", "parent_id"],
+        ["tenant_id", "parent_id", "id"],
         postgresql_where=sa.text("parent_id IS NOT NULL"),
         sqlite_where=sa.text("parent_id IS NOT NULL"),
     )
