@@ -15,6 +15,8 @@ from sessionstore.checks import (
     check_count,
     check_id,
     check_instant,
+    check_metadata_key,
+    check_micros,
     check_optional_text,
     check_text,
     check_user_id,
@@ -22,12 +24,13 @@ from sessionstore.checks import (
 )
 from sessionstore.codec import InvalidValue, Json
 from sessionstore.errors import InvalidArgumentError
+from sessionstore.retention import PruneThrottle
 from sessionstore.settings import StoreSettings
 from sessionstore.units.listing import After
 from sessionstore.units.messages import Window
 from sessionstore.units.sessions import MetadataValue, NewSession, metadata_value
 from sessionstore.units.transcripts import Save
-from sessionstore.values import Transcript, Unset
+from sessionstore.values import PrunePolicy, Transcript, Unset
 
 Align: TypeAlias = Literal["message", "turn"]
 
@@ -83,7 +86,7 @@ def metadata_values(values: Mapping[str, Json]) -> tuple[MetadataValue, ...]:
         raise InvalidArgumentError(f"metadata must be a mapping, not {type(values).__name__}")
     if len(values) > limits.METADATA_KEYS:
         raise InvalidArgumentError(f"more than {limits.METADATA_KEYS} metadata keys in one call")
-    return tuple(_metadata_value(check_id(key, "metadata key"), value) for key, value in values.items())
+    return tuple(_metadata_value(check_metadata_key(key), value) for key, value in values.items())
 
 
 def _metadata_value(key: str, value: Json) -> MetadataValue:
@@ -113,7 +116,7 @@ def metadata_keys(remove: Iterable[str], values: Mapping[str, Json]) -> list[str
     """Check the metadata keys to remove."""
     if isinstance(remove, str):
         raise InvalidArgumentError("remove must be keys, not one text")
-    keys = [check_id(key, "metadata key") for key in remove]
+    keys = [check_metadata_key(key) for key in remove]
     if len(keys) > limits.METADATA_KEYS:
         raise InvalidArgumentError(f"more than {limits.METADATA_KEYS} metadata keys in one call")
     if not values.keys().isdisjoint(keys):
@@ -160,6 +163,18 @@ def _role(role: object) -> str:
     return check_text(role, "a role", max_bytes=limits.ID_BYTES)
 
 
+def check_policy(policy: PrunePolicy) -> None:
+    """Refuse what is no policy."""
+    if not isinstance(policy, PrunePolicy):
+        raise InvalidArgumentError(f"policy must be a PrunePolicy, not {type(policy).__name__}")
+
+
+def check_throttle(throttle: PruneThrottle) -> None:
+    """Refuse what is no throttle."""
+    if not isinstance(throttle, PruneThrottle):
+        raise InvalidArgumentError(f"throttle must be a PruneThrottle, not {type(throttle).__name__}")
+
+
 def save(tenant: str, transcript: Transcript, expected: int | None, settings: StoreSettings) -> Save:
     """Check a transcript that is to be saved."""
     if not isinstance(transcript, Transcript):
@@ -202,6 +217,6 @@ def cursor_after(cursor: str | None) -> After | None:
         return None
     try:
         updated_at, session_id = orjson.loads(base64.urlsafe_b64decode(cursor))
-        return After(check_count(updated_at, "cursor", minimum=-limits.INT64_MAX), check_id(session_id, "cursor"))
+        return After(check_micros(updated_at, "cursor"), check_id(session_id, "cursor"))
     except (ValueError, TypeError, binascii.Error):
         raise InvalidArgumentError(_CURSOR_FAULT) from None

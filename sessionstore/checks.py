@@ -198,6 +198,30 @@ def to_datetime(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+def stored_instant(raw: int | datetime) -> datetime:
+    """Return a moment as a driver gives it: microseconds, or a datetime of PostgreSQL's.
+
+    asyncpg takes the very first and the very last datetime for PostgreSQL's infinities, which it gives back naive.
+    """
+    if not isinstance(raw, datetime):
+        return to_datetime(raw)
+    return raw if raw.tzinfo is not None else raw.replace(tzinfo=UTC)
+
+
+def check_micros(value: object, what: str) -> int:
+    """Return microseconds since 1970 that are a datetime."""
+    return check_count(value, what, minimum=_FIRST_INSTANT, maximum=_LAST_INSTANT)
+
+
+def check_metadata_key(value: object) -> str:
+    """Return a metadata key as plain text: opaque like an id, but with any characters that both databases can store."""
+    key = _plain_text(value, "metadata key")
+    reason = _too_long(key) or _unstorable(key) if key.strip() else "must not be empty or blank"
+    if reason is not None:
+        raise InvalidArgumentError(f"metadata key {reason}")
+    return key
+
+
 def _id_or_empty(value: object, what: str) -> str:
     empty = isinstance(value, str) and not str.__len__(value) and not isinstance(value, Enum)
     return "" if empty else check_id(value, what)

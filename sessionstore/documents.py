@@ -20,7 +20,9 @@ class DocumentRepository(Handle):
             InvalidArgumentError: the category, the name, or a text with U+0000 or a lone surrogate.
         """
         text = check_text(text, "text", max_bytes=self.settings.max_body_bytes)
-        await self._save(category, name, units.MARKDOWN, self._encoded(text))
+        # A text may need six bytes a character in JSON; it was measured before.
+        body = self._encoded(text, 6 * self.settings.max_body_bytes + 2)
+        await self._save(category, name, units.MARKDOWN, body)
 
     async def find_markdown(self, category: str, name: str) -> str | None:
         """Return a text, or None."""
@@ -34,7 +36,7 @@ class DocumentRepository(Handle):
             InvalidArgumentError: the category or the name.
             InvalidMessageError: a value that is not JSON, with the path of the fault.
         """
-        await self._save(category, name, units.JSON, self._encoded(value))
+        await self._save(category, name, units.JSON, self._encoded(value, self.settings.max_body_bytes))
 
     async def find_json(self, category: str, name: str) -> Json | None:
         """Return a JSON value, or None."""
@@ -48,11 +50,9 @@ class DocumentRepository(Handle):
         """Delete the JSON document of that name; if there is none the markdown one; False if there is neither."""
         return await self._run(units.delete(self.tenant, *_checked(category, name)))
 
-    def _encoded(self, value: Json) -> Encoded:
-        # A text may need six bytes a character in JSON; it was measured before.
-        room = self.settings.max_body_bytes * (6 if isinstance(value, str) else 1) + 2
+    def _encoded(self, value: Json, max_bytes: int) -> Encoded:
         try:
-            return codec.encode(value, max_bytes=room, max_depth=self.settings.max_depth)
+            return codec.encode(value, max_bytes=max_bytes, max_depth=self.settings.max_depth)
         except InvalidValue as fault:
             raise InvalidMessageError(fault.path, fault.reason) from None
 

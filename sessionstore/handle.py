@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import logging
 import sqlite3
@@ -18,7 +17,7 @@ from sessionstore.checks import check_tenant
 from sessionstore.dialects.urls import is_memory, normalize_url
 from sessionstore.errors import InvalidArgumentError, StoreClosedError
 from sessionstore.executors.base import Deadline, Executor
-from sessionstore.executors.engines import dialect_for, executor_for, forget, own_engine
+from sessionstore.executors.engines import dialect_for, executor_for, own_engine
 from sessionstore.executors.joined import JoinedExecutor
 from sessionstore.limits import PRUNE_CLOSE_SECONDS
 from sessionstore.settings import StoreSettings
@@ -146,13 +145,14 @@ class Handle:
             return
         if shared.tasks:
             await asyncio.wait(shared.tasks, timeout=PRUNE_CLOSE_SECONDS)
-        executor = self._executor
+        executor = self._executor if shared.owned else None
         shared.closed = True
-        for task in shared.tasks:
-            task.cancel()
-        await executor.close()
-        forget(shared.engine)
-        if shared.owned:
+        if shared.tasks:
+            for task in shared.tasks:
+                task.cancel()
+            await asyncio.wait(shared.tasks)
+        if executor is not None:
+            await executor.close()
             await shared.engine.dispose()
 
     @property
@@ -179,11 +179,12 @@ class Handle:
         """Run work that nobody waits for; a failure is logged with its kind."""
 
         async def logged() -> None:
-            with contextlib.suppress(asyncio.CancelledError):
-                try:
-                    await work
-                except Exception as error:  # noqa: BLE001  # there is nobody to raise it to
-                    _log.error("%s in the background failed: %s", what, error)  # no values of frames
+            try:
+                await work
+            except asyncio.CancelledError:
+                _log.warning("%s in the background was ended by closing; the next one finishes it", what)
+            except Exception as error:  # noqa: BLE001  # there is nobody to raise it to
+                _log.error("%s in the background failed: %s", what, error)  # no values of frames
 
         task = asyncio.get_running_loop().create_task(logged())
         self._shared.tasks.add(task)

@@ -84,6 +84,9 @@ PRUNE_BATCH_MESSAGES = 50_000
 PRUNE_CLOSE_SECONDS = 5.0
 """How long `aclose` waits for a prune in the background."""
 
+COOLDOWN_MAX_SECONDS = 100 * 365 * 86_400.0
+"""A longer cooldown of a shared job means for ever, and would not fit in a database's times."""
+
 # --- executors ----------------------------------------------------------------------------------
 
 GROUP_UNITS = 64

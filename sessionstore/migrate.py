@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import io
+import math
 import os
 import threading
 import time
@@ -42,6 +43,9 @@ _T = TypeVar("_T")
 
 _TIMEOUT_SECONDS: Final = 60.0
 """Default patience with others that migrate: longer than a revision takes, shorter than most deploys wait."""
+
+_LONGEST_SECONDS: Final = 86_400.0
+"""More patience is cut to a day, which every clock and lock below can count in."""
 
 _POLL_SECONDS: Final = 0.02
 """Between two looks at the guard of this process."""
@@ -184,12 +188,15 @@ def upgrade_sqlite(connection: sqlite3.Connection, *, timeout_seconds: float = _
     job = _Job("upgrade", "head", None, _deadline(timeout_seconds))
     row_factory, text_factory = connection.row_factory, connection.text_factory
     connection.row_factory, connection.text_factory = None, str
+    (busy_timeout,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {math.ceil(_left(job.deadline) * 1000)}")
     # Never disposed of: that would close the caller's connection.
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool, hide_parameters=True)
     try:
         with _alone(job.deadline), _translated(), engine.connect() as wrapped:
             return job.run(wrapped) or "base"
     finally:
+        connection.execute(f"PRAGMA busy_timeout = {busy_timeout}")
         connection.row_factory, connection.text_factory = row_factory, text_factory
 
 
@@ -366,14 +373,16 @@ def _on_file(url: URL, file: Path, work: Callable[[Connection], _T | None], alon
             # Messages are private: SQLite would create the file as readable as the umask allows.
             with contextlib.suppress(OSError):  # which SQLite will meet too, and say so by code
                 os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-        engine = create_engine(blocking_sqlite(url), poolclass=NullPool, hide_parameters=True)
+        # A long migration keeps readers out too, even those that only want to know whether there is anything to do.
+        waiting = {} if alone_until is None else {"timeout": _left(alone_until)}
+        engine = create_engine(blocking_sqlite(url), poolclass=NullPool, hide_parameters=True, connect_args=waiting)
         return work(stack.enter_context(engine.connect()))
 
 
 @contextlib.contextmanager
 def _alone(deadline: float) -> Iterator[None]:
     """Be the only migration of this process, waiting in this thread."""
-    if not _guard.acquire(timeout=max(0.0, deadline - time.monotonic())):
+    if not _guard.acquire(timeout=_left(deadline)):
         raise _not_alone()
     try:
         yield
@@ -410,5 +419,12 @@ def _checked(schema: str | None) -> str | None:
     return StoreSettings(schema=schema).schema
 
 
-def _deadline(timeout_seconds: float) -> float:
-    return time.monotonic() + StoreSettings(operation_timeout_seconds=timeout_seconds).operation_timeout_seconds
+def _deadline(timeout_seconds: Any) -> float:
+    number = isinstance(timeout_seconds, (int, float)) and not isinstance(timeout_seconds, bool)
+    if not number or not math.isfinite(timeout_seconds) or timeout_seconds <= 0:
+        raise InvalidArgumentError("timeout_seconds must be a positive number")
+    return time.monotonic() + float(min(timeout_seconds, _LONGEST_SECONDS))
+
+
+def _left(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())  # 0 would mean "for ever" or "not at all", as it pleases

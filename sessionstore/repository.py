@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from sessionstore import arguments, limits, retention
-from sessionstore.arguments import Align, optional_count
+from sessionstore.arguments import Align, check_policy, check_throttle, optional_count
 from sessionstore.batch import Batch
 from sessionstore.checks import check_count, check_id, check_seconds, check_user_id, mint_id
 from sessionstore.codec import Json
@@ -296,14 +296,17 @@ class SessionRepository(Handle):
         session_id = check_id(session_id)
         limit = check_count(batch_size, "batch_size", minimum=1, maximum=limits.CHUNK_ROWS)
         position, generation = -1, None
-        while rows := await self._run(message_units.page(self.tenant, session_id, after=position, limit=limit)):
-            if generation not in {None, rows[0][-1]}:
-                raise VersionConflictError(session_id, what="generation", expected=generation or 0, actual=rows[0][-1])
-            position, generation = rows[-1][0], rows[0][-1]
-            for message in mapping.messages(session_id, rows):
+        while True:
+            page = await self._run(message_units.page(self.tenant, session_id, after=position, limit=limit))
+            if generation not in {None, page.generation}:
+                raise VersionConflictError(
+                    session_id, what="generation", expected=generation or 0, actual=page.generation
+                )
+            for message in mapping.messages(session_id, page.rows):
                 yield message
-            if len(rows) < limit:
+            if len(page.rows) < limit:
                 return
+            position, generation = page.rows[-1][0], page.generation
 
     async def replace_messages(
         self, session_id: str, messages: Iterable[AnyMessage], *, expected_version: int | None = None
@@ -476,8 +479,7 @@ class SessionRepository(Handle):
             dry_run: only report what would go.
         """
         self._refuse_within("prune")
-        if not isinstance(policy, PrunePolicy):
-            raise InvalidArgumentError(f"prune takes a PrunePolicy, not {type(policy).__name__}")
+        check_policy(policy)
         size = check_count(batch_size, "batch_size", minimum=1, maximum=limits.PRUNE_BATCH)
         return await retention.prune(self._run, self.tenant, policy, batch_size=size, dry_run=dry_run)
 
@@ -496,6 +498,8 @@ class SessionRepository(Handle):
         Args and errors otherwise as for `append`.
         """
         self._refuse_within("append_and_prune")
+        check_policy(policy)
+        check_throttle(throttle)
         positions = await self.append(session_id, *messages, expected_length=expected_length)
         if throttle.ready():
             self._in_background(self.prune(policy), "a prune")
@@ -503,5 +507,6 @@ class SessionRepository(Handle):
 
     async def claim(self, job: str, *, cooldown_seconds: float) -> bool:
         """Whether this process may run a job now: of many, one may in each cooldown, by the database's clock."""
-        micros = int(check_seconds(cooldown_seconds, "cooldown_seconds") * 1_000_000)
+        seconds = min(check_seconds(cooldown_seconds, "cooldown_seconds"), limits.COOLDOWN_MAX_SECONDS)
+        micros = int(seconds * 1_000_000)
         return await self._run(store.claim(self.tenant, check_id(job, "job"), cooldown_micros=micros))

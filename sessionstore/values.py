@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from sessionstore import codec
-from sessionstore.checks import check_count, to_datetime
+from sessionstore.checks import check_count, stored_instant
 from sessionstore.codec import Json
 from sessionstore.errors import CorruptBodyError, InvalidArgumentError
 
@@ -80,7 +80,7 @@ class SessionSummary:
     parent_id: str | None
     message_count: int
     active_seed_id: str | None
-    project_id: str | None
+    project_id: str | None = field(repr=False)
     created_at: datetime
     updated_at: datetime
 
@@ -149,8 +149,7 @@ class Message:
     @property
     def created_at(self) -> datetime:
         """When it was appended, or the time the caller stated."""
-        moment = self._row[5]
-        return moment if isinstance(moment, datetime) else to_datetime(moment)
+        return stored_instant(self._row[5])
 
     def _key(self) -> tuple[Any, ...]:
         return (self.position, self.role, self.body_json, self.message_id, self.created_at)
@@ -197,7 +196,7 @@ class DerivedEvent:
     """What one message looks like to somebody who follows the conversation.
 
     Attributes:
-        kind: `tool_result` for messages of a tool, else `message`.
+        kind: `tool_result` for messages of that role, else `message`.
         visibility: `public` for what users and assistants say, else `internal`.
         text: the text of the content, its blocks joined by newlines.
         blocks: the content as a list of blocks.
@@ -211,7 +210,6 @@ class DerivedEvent:
     blocks: tuple[Json, ...] = field(repr=False)
 
 
-TOOL_ROLES: Final = frozenset({"tool", "tool_result"})
 PUBLIC_ROLES: Final = frozenset({"user", "assistant"})
 
 
@@ -319,7 +317,7 @@ def _event(session: Session, position: int, message: AnyMessage) -> DerivedEvent
     message_id = None if isinstance(message, Mapping) else message.message_id
     return DerivedEvent(
         id=message_id or f"{session.id}/{position}",
-        kind="tool_result" if role in TOOL_ROLES else "message",
+        kind="tool_result" if role == "tool_result" else "message",
         role=role,
         visibility="public" if role in PUBLIC_ROLES else "internal",
         text="\n".join(text for block in blocks if (text := _text(block))),

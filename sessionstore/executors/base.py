@@ -120,5 +120,8 @@ class Executor(ABC):
     async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
         """Run a unit once: whole or not at all."""
 
+    def stop(self) -> None:  # noqa: B027  # as close
+        """Take no more calls; what is held is let go of in the background."""
+
     async def close(self) -> None:  # noqa: B027  # not every executor holds something
         """Let go of everything held. Calls under way end first."""

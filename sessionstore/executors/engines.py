@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import URL, Engine, StaticPool
+from sqlalchemy import URL, Engine, StaticPool, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -23,7 +23,7 @@ from sessionstore.executors.postgresql import PostgresExecutor
 from sessionstore.executors.sqlite import SqliteExecutor, configure
 from sessionstore.schema import REVISION
 from sessionstore.settings import StoreSettings
-from sessionstore.units.store import UPGRADE_COMMAND
+from sessionstore.units.store import upgrade_command
 
 Migrate = Callable[[sqlite3.Connection], Any]
 
@@ -70,12 +70,15 @@ def executor_for(engine: AsyncEngine, settings: StoreSettings, *, owned: bool, m
     executor = of_engine.get(key)
     if executor is None:
         executor = of_engine[key] = _made(engine, settings, owned=owned, migrate=migrate)
+        # Whoever ends the engine ends what hangs on it.
+        event.listen(engine.sync_engine, "engine_disposed", _forget)
+        weakref.finalize(engine.sync_engine, executor.stop)
     return executor
 
 
-def forget(engine: AsyncEngine) -> None:
-    """Let the next use of an engine begin anew."""
-    _executors.pop(engine.sync_engine, None)
+def _forget(engine: Engine) -> None:
+    for executor in _executors.pop(engine, {}).values():
+        executor.stop()
 
 
 def _made(engine: AsyncEngine, settings: StoreSettings, *, owned: bool, migrate: Migrate) -> Executor:
@@ -113,13 +116,11 @@ def _on_file(dialect: Dialect, engine: AsyncEngine, settings: StoreSettings) -> 
             connection.close()
             raise
 
-    executor = SqliteExecutor(
+    return SqliteExecutor(
         dialect, open_writer=lambda: opened(writes=True), open_reader=lambda: opened(writes=False)
     )
-    weakref.finalize(engine.sync_engine, executor.stop)
-    return executor
 
 
 def _require(file: Path | None) -> None:
     if file is not None and not file.exists():
-        raise SchemaOutOfDateError(found=None, expected=REVISION, command=UPGRADE_COMMAND)
+        raise SchemaOutOfDateError(found=None, expected=REVISION, command=upgrade_command())

@@ -157,6 +157,8 @@ class Worker:
         """Run units that write, under one commit."""
         calls = self._begin(connection, calls)
         if not calls:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")  # the last of them left just as the lock was taken
             return
         whole = self._run_members(connection, calls)
         if whole and connection.in_transaction:

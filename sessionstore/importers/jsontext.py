@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NoReturn
 
 import orjson
 
 from sessionstore import codec, limits
 from sessionstore.codec import Json
-from sessionstore.errors import CorruptBodyError, InvalidArgumentError
-from sessionstore.values import Transcript
+from sessionstore.errors import InvalidArgumentError
 
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _BIG: Final = b"0" * 19
@@ -26,32 +25,36 @@ def decode(raw: bytes) -> Json:
     Raises:
         InvalidArgumentError: it is not JSON; the error tells where, and shows nothing of it.
     """
-    fault: orjson.JSONDecodeError | None = None
     if _BIG not in raw.translate(_DIGITS):
         try:
             return orjson.loads(raw)  # type: ignore[no-any-return]
-        except orjson.JSONDecodeError as error:
-            fault = error
+        except orjson.JSONDecodeError:
+            pass  # what the exact decoder says of it counts
     try:
         return codec.decode(raw, plain=False)
     except ValueError:
-        raise InvalidArgumentError(_reason(raw, fault)) from None
+        raise InvalidArgumentError(_reason(raw)) from None
 
 
-def _reason(raw: bytes, fault: orjson.JSONDecodeError | None) -> str:
+def _reason(raw: bytes) -> str:
     try:
-        text = raw.decode()
+        json.loads(raw.decode(), parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         return f"not UTF-8 at byte {error.start}"
-    try:
-        json.loads(text)
     except json.JSONDecodeError as error:
         return f"not JSON at character {error.pos}: {error.msg}"
     except RecursionError:
-        return "nested too deeply"
-    except ValueError:
-        return "an integer has too many digits"
-    return f"not JSON: {fault.msg if fault else 'a number out of range'}"
+        return "not JSON: nested too deeply"
+    except ValueError as error:
+        return f"not JSON: {error}" if error.args[0] == _CONSTANT else "not JSON: an integer has too many digits"
+    return "not JSON: a number beyond the range of floats"
+
+
+_CONSTANT: Final = "NaN and Infinity"
+
+
+def _no_constant(_name: str) -> NoReturn:
+    raise ValueError(_CONSTANT)
 
 
 def encode(value: Json | Mapping[str, Json]) -> bytes:
@@ -59,14 +62,6 @@ def encode(value: Json | Mapping[str, Json]) -> bytes:
     return codec.encode(value, max_bytes=limits.INT64_MAX, max_depth=limits.DEPTH_CEILING).text.encode()
 
 
-def check_bodies(transcript: Transcript) -> None:
-    """Refuse to hand on a stored body that is no longer JSON: it would spoil the file around it.
-
-    Raises:
-        CorruptBodyError: with session and position.
-    """
-    for message in transcript.messages:
-        try:
-            message.body  # noqa: B018  # decoded when first asked
-        except CorruptBodyError:
-            raise
+def encode_members(members: Mapping[str, Json]) -> list[bytes]:
+    """Encode the members of an object, each as `"key":value`."""
+    return [encode(key) + b":" + encode(value) for key, value in members.items()]

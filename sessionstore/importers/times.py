@@ -12,14 +12,12 @@ from sessionstore.errors import InvalidArgumentError
 _BELOW_MICROSECOND: Final = re.compile(r"[.,]\d{6}(\d+)")
 
 
-def parse_time(value: object, what: str) -> datetime | None:
-    """Read a time; None where there is none. What is below a microsecond is cut off.
+def parse_time(value: object, what: str) -> datetime:
+    """Read a time; what is below a microsecond is cut off.
 
     Raises:
         InvalidArgumentError: it is no text of a time, or has no time zone.
     """
-    if value is None:
-        return None
     if not isinstance(value, str):
         raise InvalidArgumentError(f"{what} must be text like 2025-01-31T12:00:00Z, not {type(value).__name__}")
     try:
@@ -28,6 +26,11 @@ def parse_time(value: object, what: str) -> datetime | None:
         raise InvalidArgumentError(f"{what} is no time like 2025-01-31T12:00:00Z") from None
     check_instant(moment, what)
     return moment
+
+
+def find_time(value: object, what: str) -> datetime | None:
+    """Read a time that may be missing."""
+    return None if value is None else parse_time(value, what)
 
 
 def time_order(text: str, moment: datetime) -> tuple[datetime, str]:
@@ -39,8 +42,5 @@ def time_order(text: str, moment: datetime) -> tuple[datetime, str]:
 def format_time(moment: datetime) -> str:
     """Write a time in UTC, with no, three or six digits of a second, whichever is exact."""
     naive = moment.astimezone(UTC).replace(tzinfo=None)
-    if naive.microsecond % 1000:
-        spec = "microseconds"
-    else:
-        spec = "milliseconds" if naive.microsecond else "seconds"
+    spec = "microseconds" if naive.microsecond % 1000 else "milliseconds" if naive.microsecond else "seconds"
     return naive.isoformat(timespec=spec) + "Z"

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sessionstore import codec
-from sessionstore.checks import check_instant, to_datetime
+from sessionstore.checks import check_instant, stored_instant
 from sessionstore.codec import Json
 from sessionstore.dialects.base import Row, Rows
 from sessionstore.errors import CorruptStoreError
@@ -16,14 +16,9 @@ from sessionstore.values import SESSION_FIELDS, Message, Session, SessionSummary
 _WIDTH = len(SESSION_FIELDS)
 
 
-def instant(raw: int | datetime) -> datetime:
-    """A moment as a driver gives it, as a value."""
-    return raw if isinstance(raw, datetime) else to_datetime(raw)
-
-
 def micros(raw: int | datetime) -> int:
     """A moment as a driver gives it, in microseconds since 1970."""
-    return check_instant(raw, "a stored time") if isinstance(raw, datetime) else raw
+    return check_instant(stored_instant(raw), "a stored time") if isinstance(raw, datetime) else raw
 
 
 def session(row: Row, metadata: Rows = ()) -> Session:
@@ -35,7 +30,7 @@ def session_with(row: Row, metadata: dict[str, Json]) -> Session:
     """A row of a session's columns, and its metadata."""
     columns: dict[str, Any] = dict(zip(SESSION_FIELDS, row, strict=False))
     for name in ("created_at", "updated_at", "last_accessed_at"):
-        columns[name] = instant(columns[name])
+        columns[name] = stored_instant(columns[name])
     return Session(**columns, metadata=metadata)
 
 
@@ -81,6 +76,6 @@ def summary(row: Row) -> SessionSummary:
         message_count=row[4],
         active_seed_id=row[5],
         project_id=project if isinstance(project, str) else None,
-        created_at=instant(row[6]),
-        updated_at=instant(row[7]),
+        created_at=stored_instant(row[6]),
+        updated_at=stored_instant(row[7]),
     )

@@ -46,7 +46,7 @@ GET: Final = fixed(
 
 EXISTS: Final = fixed("exists", select(ONE).where(THIS_SESSION))
 
-HEAD: Final = fixed("head", select(s.first_position, s.next_position, s.version).where(THIS_SESSION))
+HEAD: Final = fixed("head", select(s.first_position, s.next_position, s.version, s.generation).where(THIS_SESSION))
 
 LOCK: Final = fixed("lock", select(*SESSION_COLUMNS).where(THIS_SESSION).with_for_update())
 """The session's columns, and its row locked until the transaction ends."""
@@ -188,6 +188,7 @@ OVERWRITE: Final = fixed(
             for column, value in _CREATED.items()
             if column.name not in {"tenant_id", "id", "next_event", "version"}
         }
+        | ACCESSED
         | {s.version: s.version + ONE}
     )
     .returning(s.version),

@@ -12,7 +12,7 @@ from sessionstore.statements.sessions import FIRST, NEXT
 from sessionstore.units.messages import accessed
 from sessionstore.units.removal import evict
 from sessionstore.units.sessions import Opened, empty
-from sessionstore.units.unit import Kind, RunInstead, Stamp, Steps, Unit
+from sessionstore.units.unit import Kind, RunInstead, Stamp, Steps, Unit, bucket_of
 from sessionstore.values import SESSION_FIELDS, Lineage
 
 _INHERITED = (
@@ -76,7 +76,8 @@ def _overwrite(tenant: str, new_id: str, source: dict[str, Any], *, head: int, a
     if not rows:
         raise RunInstead(again)  # it was deleted since
     target = dict(zip(SESSION_FIELDS, rows[0], strict=True))
-    stamp = Stamp.of_now()
+    now = Stamp.of_now().now
+    updated = max(mapping.micros(target["updated_at"]), now)
     yield sessions.OVERWRITE(
         tenant=tenant,
         session=new_id,
@@ -84,10 +85,11 @@ def _overwrite(tenant: str, new_id: str, source: dict[str, Any], *, head: int, a
         parent_id=target["parent_id"],
         fork_position=target["fork_position"],
         next_position=head,
-        generation=max(target["generation"] + 1, stamp.now),
+        generation=max(target["generation"] + 1, now),
         created=mapping.micros(target["created_at"]),
-        updated=stamp.now,
-        **stamp.changed,
+        updated=updated,
+        bucket=bucket_of(updated),
+        now=now,
     )
     yield from empty(tenant, new_id)
 

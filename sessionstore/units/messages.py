@@ -70,6 +70,7 @@ class Append:
         batch = self.batch
         if batch.ids and not db.optimistic_ids:
             return (yield from self._knowing_ids())
+        thorough = self._as(Kind.TRANSACTION, lambda _: self._knowing_ids())
         params = {**self.key, "count": len(batch.rows), "expected": self.expected, **Stamp.of_now().changed}
         if db.modifying_ctes and not batch.ids:
             rows = yield messages.APPEND(batch.rows, **params)
@@ -79,8 +80,10 @@ class Append:
                 try:
                     yield messages.INSERT(batch.rows, **self.key, first=rows[0][0], now=params["now"])
                 except MessageIdTakenError:
-                    raise RunInstead(self._as(Kind.TRANSACTION, lambda _: self._knowing_ids())) from None
+                    raise RunInstead(thorough) from None
         if not rows:
+            if batch.ids and self.expected is not None:
+                raise RunInstead(thorough)  # a retry's own first try has changed the length, which is no conflict
             yield from self._missing()
         return Appended(list(range(rows[0][0], rows[0][0] + len(batch.rows))))
 
@@ -89,9 +92,14 @@ class Append:
         rows = yield sessions.HEAD(**self.key)
         if rows:
             self._conflict(rows[0][1] - rows[0][0])
+        self._check_creation()
+        raise RunInstead(self._as(Kind.TRANSACTION, self._creating))
+
+    def _check_creation(self) -> None:
         if not self.create:
             raise SessionNotFoundError(self.session_id)
-        raise RunInstead(self._as(Kind.TRANSACTION, self._creating))
+        if self.expected not in {None, 0}:
+            self._conflict(0)
 
     def _conflict(self, length: int) -> None:
         if self.expected is not None:
@@ -144,8 +152,7 @@ class Append:
             if self.expected not in {None, length := rows[0][NEXT] - rows[0][FIRST]}:
                 self._conflict(length)
             return Appended([])
-        if not self.create:
-            raise SessionNotFoundError(self.session_id)
+        self._check_creation()
         opened = yield from insert_session(self.tenant, self.session_id, NewSession())
         return Appended([], created=opened is not None)
 
@@ -194,16 +201,24 @@ def read(tenant: str, session_id: str, window: Window) -> Unit[Rows]:
     return Unit("messages", Kind.READ, steps)
 
 
-def page(tenant: str, session_id: str, *, after: int, limit: int) -> Unit[Rows]:
-    """Read the next messages after a position, each row ending with the session's generation."""
+class HistoryPage(NamedTuple):
+    """Some messages, and the generation of the history that they are of."""
+
+    rows: Rows
+    generation: int
+
+
+def page(tenant: str, session_id: str, *, after: int, limit: int) -> Unit[HistoryPage]:
+    """Read the next messages after a position."""
     statement = messages.read(newest=False, roles=False, turn=False, stamped=True)
 
-    def steps(_db: Dialect) -> Steps[Rows]:
+    def steps(_db: Dialect) -> Steps[HistoryPage]:
         params = {"after": after, "before": INT64_MAX, "limit": limit}
         rows = yield statement(tenant=tenant, session=session_id, **params)
-        if not rows and not (yield sessions.EXISTS(tenant=tenant, session=session_id)):
+        stamped = rows or (yield sessions.HEAD(tenant=tenant, session=session_id))
+        if not stamped:
             raise SessionNotFoundError(session_id)
-        return rows
+        return HistoryPage(rows, stamped[0][-1])
 
     return Unit("iter_messages", Kind.READ, steps)
 

@@ -133,7 +133,7 @@ def find(tenant: str, session_id: str) -> Unit[Session | None]:
 
 
 def head(tenant: str, session_id: str) -> Unit[Row | None]:
-    """Read (first position, next position, version)."""
+    """Read (first position, next position, version, generation)."""
 
     def steps(_db: Dialect) -> Steps[Row | None]:
         rows = yield sessions.HEAD(tenant=tenant, session=session_id)

@@ -10,7 +10,10 @@ from sessionstore.schema import REVISION, SchemaRow
 from sessionstore.statements import maintenance
 from sessionstore.units.unit import Kind, Steps, Unit
 
-UPGRADE_COMMAND = "sessionstore db upgrade"
+
+def upgrade_command(schema: str | None = None) -> str:
+    """Name the command that brings a database to the newest revision."""
+    return "sessionstore db upgrade" + (f" --schema {schema}" if schema else "")
 
 
 def check_schema() -> Unit[None]:
@@ -19,11 +22,12 @@ def check_schema() -> Unit[None]:
     def steps(db: Dialect) -> Steps[None]:
         exists = yield maintenance.SCHEMA_EXISTS(relation=db.qualified(SchemaRow.__tablename__))
         rows = (yield maintenance.SCHEMA()) if exists[0][0] else ()
+        command = upgrade_command(db.schema)
         if not rows:
-            raise SchemaOutOfDateError(found=None, expected=REVISION, command=UPGRADE_COMMAND)
+            raise SchemaOutOfDateError(found=None, expected=REVISION, command=command)
         revision, compatible_from = rows[0]
         if revision < REVISION:
-            raise SchemaOutOfDateError(found=revision, expected=REVISION, command=UPGRADE_COMMAND)
+            raise SchemaOutOfDateError(found=revision, expected=REVISION, command=command)
         if compatible_from > REVISION:
             upgrade_code = f"pip install --upgrade sessionstore  (the tables need code of {compatible_from} or later)"
             raise SchemaOutOfDateError(found=revision, expected=REVISION, command=upgrade_code)
