@@ -112,9 +112,7 @@ class Handle:
         if not isinstance(connection, (AsyncConnection, AsyncSession)):
             raise InvalidArgumentError("within() takes an AsyncConnection or an AsyncSession")
         other = copy.copy(self)
-        parent = self._executor
-        other._joined = JoinedExecutor(parent.dialect, connection)
-        other._joined.checked = parent.checked
+        other._joined = JoinedExecutor(self._executor, connection)
         return other
 
     async def __aenter__(self) -> Self:

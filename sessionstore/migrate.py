@@ -12,6 +12,7 @@ import functools
 import io
 import math
 import os
+import sqlite3
 import threading
 import time
 from dataclasses import dataclass
@@ -21,18 +22,27 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import URL, column, create_engine, inspect, select, table
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 
 from sessionstore import limits
-from sessionstore.dialects.migration_faults import FAULTS, explain
+from sessionstore.dialects.faults import explained
 from sessionstore.dialects.urls import blocking_sqlite, is_memory, normalize_url, sqlite_file
-from sessionstore.errors import InvalidArgumentError, SchemaOutOfDateError, SessionStoreError, StoreBusyError
+from sessionstore.errors import (
+    InvalidArgumentError,
+    SchemaOutOfDateError,
+    SessionStoreError,
+    StoreBusyError,
+    StoreTimeoutError,
+)
 from sessionstore.settings import StoreSettings
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from sqlalchemy import Connection
@@ -49,6 +59,9 @@ _LONGEST_SECONDS: Final = 86_400.0
 
 _POLL_SECONDS: Final = 0.02
 """Between two looks at the guard of this process."""
+
+_FAULTS: Final = (DBAPIError, PostgresError, InterfaceError, sqlite3.Error, OSError)
+"""What drivers raise. Anything else is a bug, and its traceback is wanted."""
 
 # Alembic keeps the running migration in module globals: the second of two at once finds the first one's, or none.
 _guard: Final = threading.Lock()
@@ -411,8 +424,12 @@ def _not_alone() -> StoreBusyError:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except FAULTS as error:
-        raise explain(error) from None
+    except CommandError as error:
+        raise SessionStoreError(f"the migrations do not fit the database: {error}") from None
+    except PoolTimeoutError:
+        raise StoreTimeoutError("the engine has no connection free; migrations of PostgreSQL need two") from None
+    except _FAULTS as error:
+        raise explained(error, "the migration") from None
 
 
 def _checked(schema: str | None) -> str | None:

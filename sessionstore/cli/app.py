@@ -72,6 +72,16 @@ def where(
     schema: Annotated[
         str | None, typer.Option("--schema", metavar="NAME", help="PostgreSQL schema that the tables are in.")
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0.1,
+            show_default="15, and 300 where much is read or written",
+            help="How long one call to the database may take.",
+        ),
+    ] = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -79,7 +89,7 @@ def where(
     """The conversations of AI agents, in the SQL database that you already run."""
     source = ctx.get_parameter_source("database")
     typed = source is not None and source.name == "COMMANDLINE"
-    ctx.obj = At(database or DEFAULT_DATABASE, tenant, schema, given=typed)
+    ctx.obj = At(database or DEFAULT_DATABASE, tenant, schema, given=typed, seconds=timeout)
 
 
 databases.add_to(app)

@@ -10,7 +10,7 @@ import typer
 from sessionstore import PrunePolicy, PruneReport, SessionNotFoundError, SessionRepository
 from sessionstore import operations as ops
 from sessionstore.cli.progress import Bar
-from sessionstore.cli.running import LONG_SECONDS, At, command
+from sessionstore.cli.running import At, command
 from sessionstore.cli.terminal import err, note, one_line, out, plural, print_json, table
 
 _PANEL: Final = "Change"
@@ -118,7 +118,7 @@ async def prune(
     if any(limit is not None and not limit for limit in (max_age, max_idle)):
         raise typer.BadParameter("must be longer than nothing", param_hint="--max-age, --max-idle")
     policy = PrunePolicy(max_age=max_age, max_sessions=max_sessions, max_idle=max_idle, per_user=per_user)
-    async with at.store(seconds=LONG_SECONDS) as sessions:
+    async with at.store(long=True) as sessions:
         preview = await sessions.prune(policy, dry_run=True)
         if dry_run:
             _report(at, preview, "would go", dry_run=True)
@@ -192,7 +192,7 @@ async def delete(
         raise typer.BadParameter("name sessions or a --user", param_hint="SESSION... or --user")
     if user is not None and at.as_json and not yes:
         raise typer.BadParameter("there is nobody to ask: add --yes", param_hint="--json")
-    async with at.store(seconds=LONG_SECONDS) as sessions:
+    async with at.store(long=True) as sessions:
         if user is not None:
             if not yes:
                 _confirm(f"delete every session of user {one_line(user)!r} for good?")

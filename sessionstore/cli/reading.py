@@ -10,7 +10,7 @@ from rich.text import Text
 from sessionstore import Message, Session, SessionRepository, SessionSummary
 from sessionstore import operations as ops
 from sessionstore.cli import forest, messages
-from sessionstore.cli.running import LONG_SECONDS, At, command
+from sessionstore.cli.running import At, command
 from sessionstore.cli.terminal import (
     brief,
     json_of,
@@ -114,7 +114,7 @@ async def show(
     if last is not None and everything:
         raise typer.BadParameter("it excludes --last", param_hint="--all")
     newest = None if everything or (at.as_json and last is None) else _SHOWN_MESSAGES if last is None else last
-    async with at.store(seconds=LONG_SECONDS) as sessions:
+    async with at.store(long=True) as sessions:
         session, shown = await _read(sessions, session_id, newest)
     if at.as_json:
         print_raw(_json_of(session, shown))
@@ -185,7 +185,7 @@ async def tree(
 
     A parent that was deleted is shown as gone.
     """
-    async with at.store(seconds=LONG_SECONDS) as sessions:
+    async with at.store(long=True) as sessions:
         found = await (ops.all_sessions(sessions) if session_id is None else ops.family(sessions, session_id))
     roots = ops.grow(found)
     all_of_them = everything or session_id is not None
@@ -208,7 +208,7 @@ async def stats(at: At) -> None:
 
     Without --tenant, of every tenant of the database.
     """
-    async with at.store(seconds=LONG_SECONDS) as sessions:
+    async with at.store(long=True) as sessions:
         sizes = await ops.sizes(sessions, all_tenants=at.tenant is None)
     total = TenantSize(
         tenant="",

@@ -1,12 +1,13 @@
 """What all commands share: where the database is, how a command is run, and what becomes of its errors."""
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import os
 import shlex
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
 import typer
@@ -19,7 +20,7 @@ DEFAULT_DATABASE: Final = "sqlite:///sessionstore.db"
 DATABASE_VARIABLE: Final = "SESSIONSTORE_DATABASE_URL"
 DEBUG_VARIABLE: Final = "SESSIONSTORE_DEBUG"
 
-LONG_SECONDS: Final = 3600.0
+LONG_SECONDS: Final = 300.0
 """Deadline of one session of an import, one batch of a prune, one measurement: they may be large, and people wait."""
 
 _SHARED: Final = "Where"
@@ -33,6 +34,7 @@ class At:
         database: a URL, which may hold a password.
         tenant: None where none was named.
         given: the database was named on the command line.
+        seconds: deadline of each call to the database; None for what suits the command.
         as_json: for a program.
     """
 
@@ -40,14 +42,28 @@ class At:
     tenant: str | None = None
     schema: str | None = None
     given: bool = False
+    seconds: float | None = None
     as_json: bool = False
 
-    def store(self, *, seconds: float | None = None, migrate: bool = False) -> SessionRepository:
-        """The repository; opened by `async with`. It never creates a file unless it migrates."""
-        if seconds is None:
-            settings = StoreSettings(schema=self.schema)
-        else:
-            settings = StoreSettings(schema=self.schema, operation_timeout_seconds=seconds)
+    @contextlib.asynccontextmanager
+    async def store(self, *, long: bool = False, migrate: bool = False) -> AsyncIterator[SessionRepository]:
+        """Open the repository. It never creates a file unless it migrates.
+
+        Args:
+            long: calls may take longer than in a service. That the database can be reached is found out before.
+            migrate: bring the tables to the newest revision, or make them.
+        """
+        async with self._connected(self.seconds, migrate=migrate) as sessions:
+            if not long or self.seconds is not None:
+                yield sessions
+                return
+        async with self._connected(LONG_SECONDS) as sessions:
+            yield sessions
+
+    def _connected(self, seconds: float | None, *, migrate: bool = False) -> SessionRepository:
+        settings = StoreSettings(schema=self.schema)
+        if seconds is not None:
+            settings = replace(settings, operation_timeout_seconds=seconds)
         return SessionRepository.connect(self.database, tenant=self.tenant or "", settings=settings, migrate=migrate)
 
     @property
@@ -127,6 +143,7 @@ def _at(before: At, *, database: str | None, tenant: str | None, schema: str | N
         tenant=before.tenant if tenant is None else tenant,
         schema=before.schema if schema is None else schema,
         given=before.given or database is not None,
+        seconds=before.seconds,
         as_json=as_json,
     )
 

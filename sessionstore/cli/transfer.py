@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from sessionstore.cli.progress import Bar
-from sessionstore.cli.running import LONG_SECONDS, At, command
+from sessionstore.cli.running import At, command
 from sessionstore.cli.terminal import note, out, plural, print_json, without_passwords
 from sessionstore.importers import (
     Export,
@@ -106,7 +106,7 @@ async def import_(
         faults.append(fault)
         note(f"{fault.place}: {fault.reason}", style="red")
 
-    async with at.store(seconds=LONG_SECONDS, migrate=migrate) as sessions:
+    async with at.store(long=True, migrate=migrate) as sessions:
         with Bar("importing", None, "sessions") as bar:
             job = Import(
                 sessions,
@@ -143,11 +143,13 @@ def _told(at: At, job: Import, faults: list[Fault]) -> Iterator[None]:
         yield
     except StoppedError:
         stopped = True
-    except asyncio.CancelledError:
-        note("interrupted; running it again finishes it")
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError):
+            note("interrupted")
+        if job.report.sessions:
+            note(f"{_summary(job.report)}; running it again finishes it")
         raise
-    finally:
-        _report_import(at, job.report, faults)
+    _report_import(at, job.report, faults)
     if stopped:
         note("stopped there; --on-error continue goes on with the others", style="dim")
     if job.report.failed:
@@ -175,11 +177,15 @@ def _report_import(at: At, report: ImportReport, faults: list[Fault]) -> None:
             }
         )
         return
+    out().print(f"{_summary(report)} in {_seconds(report)}")
+
+
+def _summary(report: ImportReport) -> str:
     parts = [f"{plural(report.sessions, 'session')} imported"]
     parts += [f"{report.replaced:,} of them replaced"] if report.replaced else []
     parts += [f"{report.skipped:,} there already"] if report.skipped else []
     parts += [f"{report.failed:,} failed"] if report.failed else []
-    out().print(f"{', '.join(parts)}; {plural(report.messages, 'message')} in {_seconds(report)}")
+    return f"{', '.join(parts)}; {plural(report.messages, 'message')}"
 
 
 def _seconds(report: ImportReport | ExportReport) -> str:
@@ -224,7 +230,7 @@ async def export(
     def refused(fault: Fault) -> None:
         note(without_passwords(f"{fault.place}: {fault.reason}"), style="red")
 
-    async with at.store(seconds=LONG_SECONDS) as sessions:
+    async with at.store(long=True) as sessions:
         with Bar("exporting", None, "sessions") as bar, _target(path, format_, force=force) as target:
             job = Export(
                 sessions,

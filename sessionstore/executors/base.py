@@ -65,6 +65,8 @@ class Deadline:
 class Executor(ABC):
     """Runs units on one database."""
 
+    migrates_itself = False
+
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self.checked = False

@@ -116,9 +116,7 @@ def _on_file(dialect: Dialect, engine: AsyncEngine, settings: StoreSettings) -> 
             connection.close()
             raise
 
-    return SqliteExecutor(
-        dialect, open_writer=lambda: opened(writes=True), open_reader=lambda: opened(writes=False)
-    )
+    return SqliteExecutor(dialect, open_writer=lambda: opened(writes=True), open_reader=lambda: opened(writes=False))
 
 
 def _require(file: Path | None) -> None:

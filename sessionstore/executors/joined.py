@@ -13,7 +13,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from sessionstore.dialects.base import Call, Dialect, Rows
+from sessionstore.dialects.base import Call, Rows
 from sessionstore.errors import InvalidArgumentError, StoreTimeoutError
 from sessionstore.executors.base import Deadline, Executor, Progress
 from sessionstore.executors.translate import translated
@@ -29,9 +29,18 @@ class JoinedExecutor(Executor):
     the caller's rollback.
     """
 
-    def __init__(self, dialect: Dialect, within: AsyncConnection | AsyncSession) -> None:
+    def __init__(self, parent: Executor, within: AsyncConnection | AsyncSession) -> None:
+        dialect = parent.dialect
         super().__init__(replace(dialect, optimistic_ids=False, snapshots=dialect.one_writer))
+        self._parent = parent
         self._within = within
+        self.checked = parent.checked
+
+    async def open(self, deadline: Deadline) -> None:
+        """Check the schema once; a database in memory migrates itself, here too."""
+        if not self.checked and self._parent.migrates_itself:
+            await self._parent.open(deadline)
+        await super().open(deadline)
 
     async def run(self, unit: Unit[T], deadline: Deadline) -> T:
         """Run a unit, and the one that follows it: a cap is best effort here, as nothing is committed yet."""
@@ -44,7 +53,7 @@ class JoinedExecutor(Executor):
         try:
             async with asyncio.timeout_at(deadline.at):
                 connection = await self._connection()
-                await self._begun(connection, unit.kind)
+                await self._begun(connection, unit.kind, deadline)
                 return await self._run(connection, unit)
         except TimeoutError:
             raise StoreTimeoutError("the call did not end within its deadline") from None
@@ -56,7 +65,7 @@ class JoinedExecutor(Executor):
             raise InvalidArgumentError("within() needs a connection to the same kind of database as the repository's")
         return connection
 
-    async def _begun(self, connection: AsyncConnection, kind: Kind) -> None:
+    async def _begun(self, connection: AsyncConnection, kind: Kind, deadline: Deadline) -> None:
         """Make sure that a transaction is open, also in the database."""
         if not connection.in_transaction():
             await connection.begin()
@@ -65,9 +74,23 @@ class JoinedExecutor(Executor):
         autocommit = connection.dialect.detect_autocommit_setting(raw.dbapi_connection)  # type: ignore[arg-type]
         if self.dialect.one_writer and not driver.in_transaction and not autocommit:
             # Python's driver has sent no BEGIN yet, and a savepoint would then be the transaction itself.
-            await self._execute(connection, "BEGIN" if kind.reads else "BEGIN IMMEDIATE", "begin")
+            if kind.reads:
+                await self._execute(connection, "BEGIN", "begin")
+            else:
+                await self._lock(connection, deadline)
         elif autocommit and not (self.dialect.one_writer and driver.in_transaction):
             raise InvalidArgumentError("within() needs a transaction; this connection is in autocommit")
+
+    async def _lock(self, connection: AsyncConnection, deadline: Deadline) -> None:
+        """Take SQLite's write lock, waiting for it no longer than the deadline, whatever the caller's setting."""
+        [(patience,)] = await self._execute(connection, "PRAGMA busy_timeout", "begin")
+        # A little less, so that SQLite gives up before the deadline cuts it off.
+        left = max(1, int(deadline.left * 900))
+        await self._execute(connection, f"PRAGMA busy_timeout = {min(patience, left)}", "begin")
+        try:
+            await self._execute(connection, "BEGIN IMMEDIATE", "begin")
+        finally:
+            await self._execute(connection, f"PRAGMA busy_timeout = {patience}", "begin")
 
     async def _run(self, connection: AsyncConnection, unit: Unit[T]) -> T:
         while True:
@@ -80,7 +103,7 @@ class JoinedExecutor(Executor):
     @contextlib.asynccontextmanager
     async def _all_or_none(self, connection: AsyncConnection, kind: Kind) -> AsyncIterator[None]:
         """A savepoint around units of several statements, so that they stay whole even if the caller goes on."""
-        if kind is not Kind.TRANSACTION:
+        if kind.reads or (kind is Kind.WRITE and self.dialect.modifying_ctes):
             yield
             return
         async with connection.begin_nested():

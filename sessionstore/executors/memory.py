@@ -28,6 +28,8 @@ class MemoryExecutor(Executor):
     statements.
     """
 
+    migrates_itself = True
+
     def __init__(self, dialect: Dialect, engine: Engine, *, migrate: Callable[[sqlite3.Connection], Any]) -> None:
         super().__init__(dialect)
         self._engine = weakref.ref(engine)

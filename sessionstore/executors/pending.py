@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sessionstore.errors import StoreTimeoutError, TransientStoreError
@@ -18,7 +18,7 @@ class Pending:
     then dropped; work that has is finished, because a unit happens whole or not at all.
     """
 
-    __slots__ = ("deadline", "future", "hindrance", "outcome", "started", "unit")
+    __slots__ = ("deadline", "future", "hindrance", "outcome", "started", "unit", "unknown")
 
     def __init__(self, unit: Unit[Any], deadline: Deadline) -> None:
         self.unit = unit
@@ -27,6 +27,7 @@ class Pending:
         self.outcome: tuple[bool, Any] = (False, None)
         self.future: asyncio.Future[Any] = deadline.loop.create_future()
         self.deadline = deadline
+        self.unknown: Callable[[], bool] = lambda: self.started and not unit.kind.reads
 
     async def wait(self) -> Any:
         """Wait for the result, until the deadline."""
@@ -38,10 +39,9 @@ class Pending:
 
     def _expire(self) -> None:
         if not self.future.done():
-            unknown = self.started and not self.unit.kind.reads
             error = None if self.started else self.hindrance
             self.future.set_exception(
-                error or StoreTimeoutError("the call did not end within its deadline", maybe_committed=unknown)
+                error or StoreTimeoutError("the call did not end within its deadline", maybe_committed=self.unknown())
             )
 
     def start(self) -> bool:

@@ -107,6 +107,7 @@ class PostgresExecutor(Executor):
     async def _work(self, call: Pending, deadline: Deadline) -> None:
         """Run a call's unit on a connection, to its end or to the deadline."""
         run = _Run(call.unit, self.dialect)
+        call.unknown = lambda: run.unknown
         try:
             async with asyncio.timeout_at(deadline.at), self._connection() as held:
                 if call.start():

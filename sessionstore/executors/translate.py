@@ -1,7 +1,4 @@
-"""Errors of drivers into errors of the store: by SQLSTATE, SQLite error code or constraint name, never by text.
-
-Nothing of a driver's text goes on: PostgreSQL quotes row values in it, asyncpg the arguments.
-"""
+"""Errors of drivers into errors of the store, and into what a unit wants to know."""
 
 from __future__ import annotations
 
@@ -10,48 +7,13 @@ from typing import Any, Final
 
 import asyncpg
 
-from sessionstore.errors import (
-    CorruptStoreError,
-    ReadOnlyStoreError,
-    SessionStoreError,
-    StorageFullError,
-    StoreBusyError,
-    StoreUnavailableError,
-)
+from sessionstore.dialects.faults import explained
+from sessionstore.errors import StoreBusyError, StoreUnavailableError
 from sessionstore.units.unit import MessageIdTakenError
 
 MESSAGE_ID_INDEX: Final = "uq_sessionstore_messages_message_id"
 
-_LOCKED: Final[tuple[type[SessionStoreError], str]] = (
-    StoreBusyError,
-    "the session or the database was locked by somebody else",
-)
-_AWAY: Final = (StoreUnavailableError, "the PostgreSQL server takes no connections, or ended this one")
-_NO_RIGHTS: Final = (ReadOnlyStoreError, "the PostgreSQL database or role cannot write")
-_DAMAGED: Final = (CorruptStoreError, "the PostgreSQL database is damaged")
-
-_POSTGRESQL: Final[dict[str, tuple[type[SessionStoreError], str]]] = {
-    **dict.fromkeys(("40001", "40P01", "55P03"), _LOCKED),
-    **dict.fromkeys(("57P01", "57P02", "57P03", "53300"), _AWAY),
-    **dict.fromkeys(("25006", "42501"), _NO_RIGHTS),
-    **dict.fromkeys(("XX001", "XX002"), _DAMAGED),
-    "53100": (StorageFullError, "the disk of the PostgreSQL server is full; nothing was stored"),
-}
-
-_SQLITE: Final[dict[int, tuple[type[SessionStoreError], str]]] = {
-    sqlite3.SQLITE_BUSY: (StoreBusyError, "the SQLite database is locked by somebody else"),
-    sqlite3.SQLITE_LOCKED: (StoreBusyError, "a table of the SQLite database is locked by somebody else"),
-    sqlite3.SQLITE_FULL: (StorageFullError, "the disk of the SQLite database is full; nothing was stored"),
-    sqlite3.SQLITE_READONLY: (ReadOnlyStoreError, "the SQLite database cannot be written"),
-    sqlite3.SQLITE_PERM: (ReadOnlyStoreError, "the SQLite database may not be accessed"),
-    sqlite3.SQLITE_CORRUPT: (CorruptStoreError, "the SQLite database is damaged"),
-    sqlite3.SQLITE_NOTADB: (CorruptStoreError, "the file is not a SQLite database"),
-    sqlite3.SQLITE_IOERR: (CorruptStoreError, "the disk of the SQLite database cannot be read or written"),
-    sqlite3.SQLITE_CANTOPEN: (
-        ReadOnlyStoreError,
-        "the SQLite database cannot be opened: its folder is missing, or this account lacks the rights",
-    ),
-}
+_DRIVERS: Final = (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
 def translated(error: BaseException, statement: str) -> Exception:
@@ -61,38 +23,23 @@ def translated(error: BaseException, statement: str) -> Exception:
         error: of sqlite3 or asyncpg, or one of SQLAlchemy around it.
         statement: name of the statement that failed.
     """
-    error = getattr(error, "orig", None) or error
-    if isinstance(error, sqlite3.Error):
-        return _of_sqlite(error, statement)
-    return _of_postgresql(error, statement)
-
-
-def _of_sqlite(error: sqlite3.Error, statement: str) -> Exception:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return SessionStoreError(f"statement {statement!r} failed in the SQLite driver ({type(error).__name__})")
-    if code == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
-        return MessageIdTakenError()
-    kind, text = _SQLITE.get(
-        code & 0xFF, (SessionStoreError, f"statement {statement!r} failed with SQLite code {code}")
-    )
-    return kind(text)
-
-
-def _of_postgresql(error: BaseException, statement: str) -> Exception:
-    cause: Any = error if isinstance(error, asyncpg.PostgresError) else error.__cause__ or error
-    state = getattr(cause, "sqlstate", None) or getattr(error, "sqlstate", None)
-    if state is None or lost(error):
-        return StoreUnavailableError("the PostgreSQL server could not be reached, or went away")
-    if state == "23505" and getattr(cause, "constraint_name", None) == MESSAGE_ID_INDEX:
+    origin = getattr(error, "orig", None) or error
+    # SQLAlchemy's adapter of asyncpg raises an error of its own from the driver's.
+    cause: Any = origin if isinstance(origin, _DRIVERS) else origin.__cause__ or origin
+    if _message_id_taken(cause):
         return MessageIdTakenError()
     if isinstance(cause, asyncpg.InvalidCachedStatementError):
-        kind, text = _LOCKED  # by a migration, which is over now
-    else:
-        kind, text = _POSTGRESQL.get(
-            state, (SessionStoreError, f"statement {statement!r} failed with SQLSTATE {state}")
-        )
-    return kind(text)
+        return StoreBusyError("a migration changed a table in the middle of a statement")
+    if lost(cause):
+        return StoreUnavailableError("the PostgreSQL server could not be reached, or went away")
+    return explained(cause, f"statement {statement!r}")
+
+
+def _message_id_taken(cause: Any) -> bool:
+    if isinstance(cause, sqlite3.Error):
+        # The only unique index of ours that a statement can meet a stored row in.
+        return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_UNIQUE
+    return getattr(cause, "sqlstate", None) == "23505" and cause.constraint_name == MESSAGE_ID_INDEX
 
 
 def lost(error: BaseException) -> bool:

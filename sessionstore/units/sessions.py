@@ -81,7 +81,7 @@ def open_(tenant: str, session_id: str, new: NewSession, *, cap: int | None) -> 
         if not rows:
             raise RunInstead(creating)
         session = mapping.joined_session(rows)
-        if not touched and session.user_id not in {"", new.user_id}:
+        if not touched and new.user_id and session.user_id not in {"", new.user_id}:
             raise SessionOwnerError(session_id)
         return Opened(session, created=False)
 

@@ -48,7 +48,8 @@ async def test_a_migrated_sqlite_equals_the_classes(tmp_path: Path) -> None:
         (
             (
                 "DROP INDEX uq_sessionstore_messages_message_id; "
-                "CREATE UNIQUE INDEX uq_sessionstore_messages_message_id ON sessionstore_messages (tenant_id, session_id, message_id)"
+                "CREATE UNIQUE INDEX uq_sessionstore_messages_message_id "
+                "ON sessionstore_messages (tenant_id, session_id, message_id)"
             ),
             "indexes",
         ),

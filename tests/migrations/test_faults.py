@@ -7,11 +7,13 @@ import traceback
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic.util import CommandError
+from asyncpg import InterfaceError
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sessionstore import migrate
-from sessionstore.dialects.migration_faults import explain
+from sessionstore.dialects.faults import explained
 from sessionstore.errors import (
     CorruptStoreError,
     InvalidArgumentError,
@@ -120,6 +122,23 @@ async def test_a_patience_that_is_none(empty_url: str) -> None:
             await migrate.upgrade(empty_url, timeout_seconds=seconds)
 
 
+def test_faults_without_a_code() -> None:
+    with pytest.raises(SessionStoreError, match="do not fit"), migrate._translated():
+        raise CommandError("Can't locate revision")
+    with pytest.raises(SessionStoreError, match="the migration failed: InterfaceError"), migrate._translated():
+        raise InterfaceError("never shown")
+
+
+def test_an_installation_without_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "__file__", str(tmp_path / "sessionstore" / "migrate.py"))
+    with pytest.raises(SessionStoreError, match="has no migrations"):
+        migrate._folder.__wrapped__()
+    packed = tmp_path / "sessionstore" / "_alembic" / "migrations"
+    packed.mkdir(parents=True)
+    (packed / "env.py").touch()
+    assert migrate._folder.__wrapped__() == packed
+
+
 @pytest.mark.parametrize(
     ("state", "kind"),
     [
@@ -136,6 +155,6 @@ async def test_a_patience_that_is_none(empty_url: str) -> None:
 def test_states_of_postgresql(state: str, kind: type[SessionStoreError]) -> None:
     error = OSError("never shown")
     error.sqlstate = state  # type: ignore[attr-defined]
-    explained = explain(error)
-    assert type(explained) is kind
-    assert "never shown" not in str(explained)
+    found = explained(error, "it")
+    assert type(found) is kind
+    assert "never shown" not in str(found)

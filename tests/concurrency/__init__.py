@@ -1,0 +1,1 @@
+"""Is it right under races, over processes too."""

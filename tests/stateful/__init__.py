@@ -1,0 +1,1 @@
+"""All verbs in any order, against a plain model in memory."""
