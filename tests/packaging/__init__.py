@@ -1,0 +1,1 @@
+"""Does the wheel work from an empty environment and an unrelated directory?"""
