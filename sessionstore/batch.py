@@ -17,6 +17,9 @@ from sessionstore.values import AnyMessage, Message, NewMessage
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 
+_USUAL_ROLES: Final = frozenset({"user", "assistant", "system", "tool"})
+
+
 class MessageRow(NamedTuple):
     """One message as the bulk statements take it; `step` counts from the first of its batch."""
 
@@ -100,7 +103,7 @@ def _row(index: int, message: AnyMessage, settings: StoreSettings) -> tuple[Mess
 def _role(stated: str | None, body: Mapping[str, Any]) -> str:
     own = body.get("role")
     if stated is None:
-        return check_role(own)
+        return own if type(own) is str and own in _USUAL_ROLES else check_role(own)
     if own is not None and own != stated:
         raise InvalidValue("$.role", "is not the role that was stated beside the body")
     return check_role(stated)

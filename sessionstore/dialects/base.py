@@ -62,9 +62,15 @@ class _Compiled:
     def arguments(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
         if self.constants:
             params = {**self.constants, **params}
-        return tuple(
-            [params[name] if adapt is None else adapt(params[name]) for name, adapt in self.parameters],
-        )
+        return tuple([params[name] if adapt is None else adapt(params[name]) for name, adapt in self.parameters])
+
+    def rows(self, columns: tuple[str, ...], params: Mapping[str, Any], rows: Rows) -> list[tuple[Any, ...]]:
+        """Make the arguments of an execution for each row; what is the same for all is looked up once."""
+        same = [name for name, _ in self.parameters if name not in columns]
+        place = {name: at for at, name in enumerate((*same, *columns))}
+        choose = itemgetter(*[place[name] for name, _ in self.parameters])
+        before = tuple(params[name] for name in same)
+        return [choose((*before, *row)) for row in rows]
 
 
 PREFIX = "p_"
@@ -108,12 +114,7 @@ class Dialect:
         if self.array_rows:
             arrays = {name: list(map(itemgetter(at), rows)) for at, name in enumerate(statement.columns)}
             return Bound(compiled.sql, compiled.arguments({**params, **arrays}))
-        columns = statement.columns
-        return Bound(
-            compiled.sql,
-            [compiled.arguments({**params, **dict(zip(columns, row, strict=True))}) for row in rows],
-            many=True,
-        )
+        return Bound(compiled.sql, compiled.rows(statement.columns, params, rows), many=True)
 
     def qualified(self, table: str) -> str:
         """A table's name with its schema."""

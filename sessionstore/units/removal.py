@@ -25,7 +25,8 @@ def _remove(db: Dialect, tenant: str, victims: Victims, params: dict[str, Any]) 
     rows = yield victims.choose(tenant=tenant, **params)
     ids = [row[0] for row in rows]
     if ids:
-        for statement in (removal.DELETE_SESSIONS, removal.DELETE_MESSAGES, removal.DELETE_METADATA):
+        # With the only write lock in hand, children may go first: the cascade of their parents then finds nothing.
+        for statement in (removal.DELETE_MESSAGES, removal.DELETE_METADATA, removal.DELETE_SESSIONS):
             yield statement(tenant=tenant, ids=ids)
     return Removed(len(ids), len(ids))
 

@@ -249,6 +249,15 @@ async def test_by_metadata_of_every_scalar(sessions: SessionRepository) -> None:
         assert await pages(sessions, metadata={"k": value}) == [[name]], name
 
 
+async def test_conditions_do_not_change_what_is_shown(sessions: SessionRepository) -> None:
+    """O11, O12: the project id is that of the session, however many conditions found it."""
+    values = {f"k{at}": f"value {at}" for at in range(8)}
+    await sessions.create("s", metadata={**values, "project_ids": "p"})
+    for count in range(9):
+        [row] = (await sessions.list_sessions(metadata=dict(list(values.items())[:count]))).rows
+        assert (row.id, row.project_id) == ("s", "p"), count
+
+
 async def test_by_several_conditions(sessions: SessionRepository) -> None:
     """O12: all of them hold at once, and pages go on."""
     for at in range(6):

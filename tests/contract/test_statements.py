@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import sessionstore
+from sessionstore.dialects.base import PREFIX
 from sessionstore.schema import Base
 from tests.contract._statements import DIALECTS, MAKERS, Sent, every_statement, modules
 
@@ -122,6 +123,17 @@ def test_no_column_comes_unasked() -> None:
             if dialect.name in sent.databases:
                 sql = sql_of(sent, dialect).replace("EXISTS (SELECT *", "")
                 assert not re.search(r"(?:SELECT|RETURNING) \*|\.\*", sql), sent.where
+
+
+def test_no_parameter_hides_a_constant() -> None:
+    """O12: what a statement says itself has names of its own, also after the prefix of parameters is taken off."""
+    for sent in STATEMENTS:
+        for dialect in DIALECTS:
+            if dialect.name in sent.databases:
+                binds = sent.statement.build(dialect).compile(dialect=dialect.engine_dialect).binds  # type: ignore[attr-defined]
+                parameters = {name.removeprefix(PREFIX) for name, bind in binds.items() if bind.required}
+                constants = {name.removeprefix(PREFIX) for name, bind in binds.items() if not bind.required}
+                assert not parameters & constants, f"{dialect.name}: {sent.where}"
 
 
 def test_names_tell_statements_apart() -> None:
