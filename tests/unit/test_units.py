@@ -389,5 +389,5 @@ def test_batch_of_a_prune() -> None:
     assert driven.names == ["remove_of_tenant"]
     assert (driven.result.chosen, driven.result.gone) == (7, 5)
     driven = drive(unit, SQLITE, [("a", 1), ("b", 2)], GONE, GONE, GONE)
-    assert driven.names == ["choose_of_tenant", "delete_sessions", "delete_messages", "delete_metadata"]
+    assert driven.names == ["choose_of_tenant", "delete_messages", "delete_metadata", "delete_sessions"]
     assert driven.params("delete_messages")["ids"] == ["a", "b"]
