@@ -44,7 +44,6 @@ class SessionRepository(Handle):
     """
 
     # --- sessions ---------------------------------------------------------------------------
-
     async def create(
         self,
         session_id: str | None = None,
@@ -104,9 +103,9 @@ class SessionRepository(Handle):
 
     async def find(self, session_id: str, *, user_id: str | None = None) -> Session | None:
         """Read a session; None where there is none, or it is another user's."""
-        asking = "" if user_id is None else check_user_id(user_id)
+        allowed = None if user_id is None else {"", check_user_id(user_id)}
         session = await self._run(session_units.find(self.tenant, check_id(session_id)))
-        if session is not None and asking and session.user_id not in {"", asking}:
+        if session is not None and allowed is not None and session.user_id not in allowed:
             return None
         return session
 
@@ -204,7 +203,6 @@ class SessionRepository(Handle):
         return await retention.remove_tenant(self._run, self.tenant)
 
     # --- messages ---------------------------------------------------------------------------
-
     async def append(
         self,
         session_id: str,
@@ -214,8 +212,8 @@ class SessionRepository(Handle):
     ) -> list[int]:
         """Add messages at the head of a session, all or none; returns their positions.
 
-        Positions are dense and in argument order; a reader sees all of them or none. Safe to retry with the same
-        message ids. One statement on PostgreSQL, one commit shared with concurrent appends on SQLite, however many.
+        Positions are dense and in argument order; a reader sees all of them or none. Safe to retry with the same ids.
+        One statement on PostgreSQL, one commit shared with concurrent appends on SQLite, however many messages.
 
         Args:
             expected_length: fail instead of appending if another writer came first.
@@ -299,9 +297,8 @@ class SessionRepository(Handle):
         while True:
             page = await self._run(message_units.page(self.tenant, session_id, after=position, limit=limit))
             if generation not in {None, page.generation}:
-                raise VersionConflictError(
-                    session_id, what="generation", expected=generation or 0, actual=page.generation
-                )
+                facts = {"expected": generation or 0, "actual": page.generation}
+                raise VersionConflictError(session_id, what="generation", **facts)
             for message in mapping.messages(session_id, page.rows):
                 yield message
             if len(page.rows) < limit:
@@ -375,7 +372,6 @@ class SessionRepository(Handle):
         return await self._run(message_units.pop(self.tenant, check_id(session_id)))
 
     # --- branching --------------------------------------------------------------------------
-
     async def fork(self, session_id: str, *, new_id: str | None = None, replace: bool = False) -> Session:
         """Copy a session with its history, columns, metadata and summary into a new one; returns that.
 
@@ -393,7 +389,7 @@ class SessionRepository(Handle):
     async def fork_at(
         self, session_id: str, keep_first: int, *, new_id: str | None = None, replace: bool = False
     ) -> Session:
-        """Copy the first `keep_first` kept messages of a session into a new one; otherwise as `fork`."""
+        """Copy the first `keep_first` kept messages into a new session; otherwise as `fork`."""
         return await self._fork(session_id, check_count(keep_first, "keep_first"), new_id, replace=replace)
 
     async def _fork(self, session_id: str, keep: int | None, new_id: str | None, *, replace: bool) -> Session:
@@ -412,7 +408,6 @@ class SessionRepository(Handle):
         return await self._run(branching.lineage(self.tenant, check_id(session_id)))
 
     # --- whole sessions ---------------------------------------------------------------------
-
     async def snapshot(self, session_id: str) -> Transcript:
         """Read a session and all its messages as of one moment.
 
@@ -437,7 +432,6 @@ class SessionRepository(Handle):
         return (await self._run(save.unit())).session
 
     # --- many sessions ----------------------------------------------------------------------
-
     async def list_sessions(
         self,
         *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,11 @@ async def test_the_cap_is_a_setting(engine: AsyncEngine) -> None:
     assert capped(engine, 3).settings.session_cap == 3
     assert capped(engine, 3).for_tenant("other").settings.session_cap == 3
     assert StoreSettings(session_cap=100_000).session_cap == 100_000
+    for name in ("settings", "tenant"):
+        with pytest.raises(AttributeError):
+            setattr(capped(engine, 3), name, "other")
+    with pytest.raises(FrozenInstanceError):
+        capped(engine, 3).settings.session_cap = 4  # type: ignore[misc]
 
 
 async def test_without_a_cap_nobody_goes(engine: AsyncEngine) -> None:

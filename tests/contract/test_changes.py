@@ -121,6 +121,18 @@ async def test_metadata_round_trips(every_way: SessionRepository) -> None:
     assert changed == await every_way.get("t")
 
 
+async def test_metadata_has_an_order(every_way: SessionRepository) -> None:
+    """F09: bytewise by key, the same from every verb and on every database."""
+    keys = ["b", "B", "é", "a", "🚢", "e\u0301", "Z", "\uffff", "~"]
+    created = await every_way.create("s", metadata=dict.fromkeys(keys, 1))
+    changed = await every_way.set_metadata("s", {"c": 1})
+
+    expected = sorted([*keys, "c"], key=str.encode)
+    assert list(created.metadata) == [key for key in expected if key != "c"]
+    for session in (changed, await every_way.get("s"), (await every_way.snapshot("s")).session):
+        assert list(session.metadata) == expected
+
+
 async def test_set_metadata_sets_and_removes(every_way: SessionRepository) -> None:
     """F09, O02: what is not named stays; removing what is not there is nothing."""
     await every_way.create("s", title="kept", metadata={"a": 1, "b": 2, "c": 3})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ from sessionstore import (
 )
 from tests.support.repositories import (
     bodies,
+    check_invariants,
     execute,
     on_postgresql,
     opened,
@@ -227,6 +229,32 @@ async def test_save_of_many_messages(sessions: SessionRepository) -> None:
     saved = await sessions.save(Transcript.of("s", [say("user", at) for at in range(length)]))
     assert saved.length == length
     assert await stored(sessions, "s") == [say("user", at) for at in range(length)]
+
+
+async def test_save_over_other_positions(sessions: SessionRepository) -> None:
+    """H31, F16: whatever part of a history is stored, and whatever part is saved over it, also of another history."""
+    ranges = [(first, head) for head in range(4) for first in range(head + 1)]
+
+    async def make(role: str, first: int, head: int) -> Transcript:
+        await sessions.delete("s")
+        await sessions.append("s", *[say(role, at) for at in range(head)], create=True)
+        await sessions.trim("s", head - first)
+        return await sessions.snapshot("s")
+
+    for new, role in product(ranges, ("user", "other")):
+        wanted = await make("user", *new)
+        for old in ranges:
+            before = await make(role, *old)
+            saved = await sessions.save(wanted)
+            assert (saved.first_position, saved.next_position) == new, (old, new)
+            found = await sessions.messages("s")
+            assert found == read(wanted), (old, new)
+            # What a reader has seen at a position is no longer so, or is gone from the end.
+            seen = {message.position: message for message in read(before)}
+            kept = {message.position: message for message in found}
+            changed = any(at >= new[0] and kept.get(at) != message for at, message in seen.items())
+            assert saved.generation > before.session.generation or not changed, (old, new)
+    await check_invariants(sessions)
 
 
 GENERATIONS: dict[str, tuple[list[dict[str, Any]], bool]] = {
