@@ -327,21 +327,24 @@ def _head() -> str:
 
 async def _migrate(database: str | URL | AsyncEngine, job: _Job) -> str | None:
     job.target()  # a wrong revision is refused before anything is opened or created
-    return await _connected(database, job.run, alone_until=job.deadline)
+    return await _connected(database, job.schema, job.run, alone_until=job.deadline)
 
 
 async def _read(database: str | URL | AsyncEngine, schema: str | None) -> _State | None:
-    return await _connected(database, lambda connection: _read_state(connection, schema))
+    return await _connected(database, schema, lambda connection: _read_state(connection, schema))
 
 
 async def _connected(
     database: str | URL | AsyncEngine,
+    schema: str | None,
     work: Callable[[Connection], _T | None],
     *,
     alone_until: float | None = None,
 ) -> _T | None:
     """Run blocking work on a connection; with a deadline it is a migration, else it only reads."""
     url = normalize_url(database.url if isinstance(database, AsyncEngine) else database)
+    if schema is not None and url.get_backend_name() == "sqlite":
+        raise InvalidArgumentError("schema= is for PostgreSQL; SQLite has no schemas")
     file = sqlite_file(url)
     if file is not None:
         # A thread that cannot be interrupted: a cancelled call is finished there, and leaves no lock behind.

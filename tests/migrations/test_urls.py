@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 
+from sessionstore import migrate
 from sessionstore.dialects.urls import blocking_sqlite, is_memory, normalize_url, sqlite_file
 from sessionstore.errors import InvalidArgumentError
 
@@ -71,3 +73,12 @@ def test_what_a_url_names(url: str, memory: bool, file: Path | None) -> None:
 
 def test_the_blocking_driver() -> None:
     assert str(blocking_sqlite(normalize_url("sqlite:///a.db"))) == "sqlite+pysqlite:///a.db"
+
+
+async def test_sqlite_has_no_schemas(tmp_path: Path) -> None:
+    file = tmp_path / "new.db"
+    calls: list[Any] = [migrate.upgrade, migrate.current, migrate.check]
+    for call in calls:
+        with pytest.raises(InvalidArgumentError, match="no schemas"):
+            await call(f"sqlite:///{file}", schema="team")
+    assert not file.exists()
