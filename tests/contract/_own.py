@@ -1,4 +1,4 @@
-"""Many rows at once, put in and looked at behind the repository's back."""
+"""Many rows at once, put in and looked at behind the repository's back, and acts between the batches of a delete."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from sqlalchemy import text
 from tests.support.repositories import BUCKET_MICROS, micros, on_postgresql, raw, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from sessionstore import SessionRepository
+    from sessionstore.units.unit import Unit
 
 PAST: Final = datetime(2024, 5, 17, 10, 30, 0, 123456, tzinfo=UTC)
 """A moment long before any test runs."""
@@ -97,3 +98,22 @@ async def ids_of(sessions: SessionRepository) -> list[str]:
         page = await sessions.list_sessions(limit=1000, cursor=page.cursor)
         found += [row.id for row in page.rows]
     return sorted(found)
+
+
+def meddle(sessions: SessionRepository, act: Callable[[int], Awaitable[Any]], *, after: bool = False) -> None:
+    """Act before, or after, each batch; it is told how many went before."""
+    run, batches = sessions._run, 0
+
+    async def meddling(unit: Unit[Any]) -> Any:
+        nonlocal batches
+        if unit.name != "remove_batch":
+            return await run(unit)
+        number, batches = batches, batches + 1
+        if not after:
+            await act(number)
+        result = await run(unit)
+        if after:
+            await act(number)
+        return result
+
+    sessions._run = meddling  # type: ignore[method-assign]

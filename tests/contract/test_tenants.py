@@ -11,6 +11,7 @@ import pytest
 
 from sessionstore import (
     DocumentRepository,
+    Lineage,
     Message,
     NewMessage,
     PrunePolicy,
@@ -143,6 +144,8 @@ async def test_the_same_ids_everywhere(sessions: SessionRepository) -> None:
         assert (await own.get("child")).metadata == {"tenant": tenant}
         assert (await own.lineage("child")).parent_id == (None if tenant == "a" else THEIRS)
         found = await own.find(THEIRS)
+        if found is not None:
+            assert await own.lineage(THEIRS) == Lineage(None, ("child",), THEIRS)
         assert (found.length if found else None) == {"a": None, "b": 0}.get(tenant, 1)
 
 
