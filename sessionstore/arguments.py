@@ -216,7 +216,7 @@ def cursor_after(cursor: str | None) -> After | None:
     if cursor is None:
         return None
     try:
-        updated_at, session_id = orjson.loads(base64.urlsafe_b64decode(cursor))
+        updated_at, session_id = orjson.loads(base64.b64decode(cursor, altchars=b"-_", validate=True))
         return After(check_micros(updated_at, "cursor"), check_id(session_id, "cursor"))
     except (ValueError, TypeError, binascii.Error):
         raise InvalidArgumentError(_CURSOR_FAULT) from None

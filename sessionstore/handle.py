@@ -47,6 +47,7 @@ class _Shared:
         self.owned = owned
         self.migrate = migrate
         self.closed = False
+        self.entered = 0
         self.tasks: set[asyncio.Task[Any]] = set()
 
 
@@ -118,28 +119,35 @@ class Handle:
     async def __aenter__(self) -> Self:
         """Open the database: migrate it where that was asked for, and check its schema."""
         shared = self._shared
+        if self._joined is not None:
+            return self
+        shared.entered += 1
         try:
             if shared.migrate and not is_memory(shared.engine.url):
                 await _migrations().upgrade(shared.engine.url, schema=self._settings.schema)
             await self._executor.open(self._deadline())
         except BaseException:
-            await self.aclose()
+            await self.__aexit__(None, None, None)
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the repository."""
-        await self.aclose()
+        """Close the repository, with the last of the handles on it that were entered."""
+        if self._joined is None:
+            self._shared.entered -= 1
+            if self._shared.entered == 0:
+                await self.aclose()
 
     async def aclose(self) -> None:
         """Wait for work in the background (at most 5 s), and let go of what the store holds.
 
-        A caller's engine stays open; one made by `connect` is disposed of. Later calls raise StoreClosedError.
+        A caller's engine stays open; one made by `connect` is disposed of. Later calls raise StoreClosedError, also
+        those of other handles made from this one. Inside a caller's transaction there is nothing to close.
         """
         shared = self._shared
-        if shared.closed:
+        if shared.closed or self._joined is not None:
             return
         if shared.tasks:
             await asyncio.wait(shared.tasks, timeout=PRUNE_CLOSE_SECONDS)

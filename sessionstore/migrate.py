@@ -23,7 +23,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from asyncpg import InterfaceError, PostgresError
+from asyncpg import ClientConfigurationError, InterfaceError, PostgresError
 from sqlalchemy import URL, column, create_engine, inspect, select, table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -40,6 +40,7 @@ from sessionstore.errors import (
     StoreBusyError,
     StoreTimeoutError,
 )
+from sessionstore.executors.translate import BAD_OPTION, cause_of
 from sessionstore.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -374,8 +375,10 @@ def _server_engine(url: URL) -> AsyncEngine:
 async def _started(connection: AsyncConnection) -> AsyncConnection:
     try:
         return await connection.start()
-    except TypeError:  # what a driver makes of an option it does not know
-        raise InvalidArgumentError("the database URL has an option that the driver does not know") from None
+    except (TypeError, DBAPIError, InterfaceError) as error:  # what a driver makes of an option it does not know
+        if isinstance(error, TypeError) or isinstance(cause_of(error), ClientConfigurationError):
+            raise InvalidArgumentError(BAD_OPTION) from None
+        raise
 
 
 def _on_file(url: URL, file: Path, work: Callable[[Connection], _T | None], alone_until: float | None) -> _T | None:

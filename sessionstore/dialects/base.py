@@ -77,6 +77,10 @@ PREFIX = "p_"
 """Of every bound parameter: SQLAlchemy reserves the bare names of columns in INSERT and UPDATE."""
 
 
+CONSTANT = "="
+"""Before the name of a constant among the parameters."""
+
+
 @dataclass(frozen=True, eq=False)
 class Dialect:
     """A database as the units and executors see it.
@@ -128,13 +132,12 @@ class Dialect:
             schema_translate_map={None: self.schema} if self.schema else None,
             render_schema_translate=bool(self.schema),
         )
-        constants = {
-            name.removeprefix(PREFIX): bind.value
-            for name, bind in compiled.binds.items()
-            if name in compiled.positiontup and not bind.required
-        }
-        parameters = tuple(
-            _Parameter(name.removeprefix(PREFIX), self.adapters.get(type(compiled.binds[name].type).__name__))
-            for name in compiled.positiontup or ()
-        )
-        return _Compiled(str(compiled), parameters, constants)
+        parameters, constants = [], {}
+        for name in compiled.positiontup or ():
+            bind = compiled.binds[name]
+            # A construct's constants are parameters too; SQLAlchemy's names for them must not meet ours.
+            known = name.removeprefix(PREFIX) if bind.required else CONSTANT + name
+            parameters.append(_Parameter(known, self.adapters.get(type(bind.type).__name__)))
+            if not bind.required:
+                constants[known] = bind.value
+        return _Compiled(str(compiled), tuple(parameters), constants)

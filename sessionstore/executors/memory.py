@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import weakref
 from collections.abc import Callable
@@ -34,9 +35,10 @@ class MemoryExecutor(Executor):
         super().__init__(dialect)
         self._engine = weakref.ref(engine)
         self._migrate = migrate
-        self._migrated = False
+        self._migrated: Any = None
         self._worker = Worker(dialect)
         self._driver: Any = None
+        self._connecting = asyncio.Lock()
 
     async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
         call = Pending(unit, deadline)
@@ -49,20 +51,21 @@ class MemoryExecutor(Executor):
 
     async def _connection(self) -> Any:
         """Fetch the connection once: giving it back to the pool would roll back what the caller has open."""
-        if self._driver is None or self._driver._connection is None:  # noqa: SLF001  # closed by engine.dispose()
-            engine = self._engine()
-            if engine is None:
-                raise StoreClosedError
-            async with AsyncEngine(engine).connect() as connection:
-                self._driver = (await connection.get_raw_connection()).driver_connection
-            self._migrated = False
-        return self._driver
+        # One at a time: several first uses at once would each open a database of their own.
+        async with self._connecting:
+            if self._driver is None or self._driver._connection is None:  # noqa: SLF001  # closed by engine.dispose()
+                engine = self._engine()
+                if engine is None:
+                    raise StoreClosedError
+                async with AsyncEngine(engine).connect() as connection:
+                    self._driver = (await connection.get_raw_connection()).driver_connection
+            return self._driver
 
     def _serve(self, connection: sqlite3.Connection, call: Pending) -> None:
         if connection.in_transaction:
             call.fail(StoreBusyError("a transaction is open on the one connection of this database in memory"))
             return
-        if not self._migrated:
+        if self._migrated is not connection:
             self._migrate(connection)
-            self._migrated = True
+            self._migrated = connection
         self._worker.write_group(connection, [call])

@@ -24,7 +24,7 @@ from sessionstore.errors import (
 from sessionstore.executors.base import Deadline, Executor, Progress
 from sessionstore.executors.coalescer import Coalescer
 from sessionstore.executors.pending import Pending
-from sessionstore.executors.translate import lost, never_sent, translated
+from sessionstore.executors.translate import BAD_OPTION, cause_of, lost, never_sent, translated
 from sessionstore.limits import POSTGRES_CONNECTIONS
 from sessionstore.units.unit import Kind, Unit
 
@@ -159,9 +159,13 @@ class PostgresExecutor(Executor):
             raise StoreClosedError
         try:
             connection = await AsyncEngine(engine).connect()
+        except TypeError:
+            raise InvalidArgumentError(BAD_OPTION) from None
         except PoolTimeoutError:
             raise StoreTimeoutError("no connection of the pool became free") from None
         except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            if isinstance(cause_of(error), asyncpg.ClientConfigurationError):
+                raise InvalidArgumentError(BAD_OPTION) from None
             raise translated(error, "connect") from None
         raw = await connection.get_raw_connection()
         return Held(connection, raw.driver_connection)

@@ -38,9 +38,13 @@ class SqliteExecutor(Executor):
         return await call.wait()  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        """Finish what waits, and close the connections."""
-        self.stop()
-        for lane in (self._writer, self._readers):
+        """Finish what waits, and close the connections.
+
+        The writer last: SQLite folds the write-ahead log into the file when the last connection closes, and two that
+        close at once may each take the other for the last.
+        """
+        for lane in (self._readers, self._writer):
+            lane.stop()
             await asyncio.to_thread(lane.join)
 
     def stop(self) -> None:

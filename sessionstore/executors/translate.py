@@ -11,6 +11,8 @@ from sessionstore.dialects.faults import explained
 from sessionstore.errors import StoreBusyError, StoreUnavailableError
 from sessionstore.units.unit import MessageIdTakenError
 
+BAD_OPTION: Final = "the database URL has an option, or a value of one, that the driver does not know"
+
 MESSAGE_ID_INDEX: Final = "uq_sessionstore_messages_message_id"
 
 _DRIVERS: Final = (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
@@ -23,9 +25,7 @@ def translated(error: BaseException, statement: str) -> Exception:
         error: of sqlite3 or asyncpg, or one of SQLAlchemy around it.
         statement: name of the statement that failed.
     """
-    origin = getattr(error, "orig", None) or error
-    # SQLAlchemy's adapter of asyncpg raises an error of its own from the driver's.
-    cause: Any = origin if isinstance(origin, _DRIVERS) else origin.__cause__ or origin
+    cause = cause_of(error)
     if _message_id_taken(cause):
         return MessageIdTakenError()
     if isinstance(cause, asyncpg.InvalidCachedStatementError):
@@ -33,6 +33,12 @@ def translated(error: BaseException, statement: str) -> Exception:
     if lost(cause):
         return StoreUnavailableError("the PostgreSQL server could not be reached, or went away")
     return explained(cause, f"statement {statement!r}")
+
+
+def cause_of(error: BaseException) -> Any:
+    """Return the driver's error in SQLAlchemy's: its adapter of asyncpg raises one of its own in between."""
+    origin = getattr(error, "orig", None) or error
+    return origin if isinstance(origin, _DRIVERS) else origin.__cause__ or origin
 
 
 def _message_id_taken(cause: Any) -> bool:

@@ -101,7 +101,7 @@ async def test_nothing_of_ours_stays_connected(postgres_database: str) -> None:
 
 async def test_nothing_of_ours_stays_beside_the_file(sqlite_file: Path) -> None:
     """F14: the last connection takes the write-ahead log along, so that the file can be copied; each time."""
-    for _ in range(30):
+    for _ in range(100):
         async with SessionRepository.connect(f"sqlite:///{sqlite_file}") as sessions:
             await sessions.open("s")
             await asyncio.gather(*(sessions.exists("s") for _ in range(4)))
@@ -136,3 +136,24 @@ def test_one_event_loop_after_the_other(lasting_url: str) -> None:
     assert asyncio.run(sessions.length(made)) == 1
     assert asyncio.run(sessions.delete(made))
     asyncio.run(sessions.aclose())
+
+
+async def test_a_handle_of_another_tenant_closes_nothing_that_is_in_use(lasting_url: str) -> None:
+    """X01: the store closes with the last handle on it that was entered."""
+    async with SessionRepository.connect(lasting_url) as sessions:
+        async with sessions.for_tenant("other") as other:
+            await other.create("s")
+        assert await sessions.for_tenant("other").exists("s")
+    with pytest.raises(StoreClosedError):
+        await sessions.exists("s")
+
+
+async def test_a_joined_handle_has_nothing_to_close(engine: AsyncEngine) -> None:
+    """F14: leaving it ends neither the caller's transaction nor the store."""
+    store = SessionRepository(engine)
+    await store.create("before")
+    async with engine.begin() as connection:
+        async with store.within(connection) as sessions:
+            await sessions.create("s")
+        assert await sessions.exists("s")
+    assert await store.exists("s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import traceback
@@ -342,6 +343,28 @@ async def test_a_password_with_signs_of_urls() -> None:
             await wrong.exists("s")
         await wrong.aclose()
         assert "p@ss" not in all_text(caught.value)
+
+
+@pytest.mark.parametrize("options", ["nonsense=1", "sslmode=nonsense", "ssl=disable&timezone=x"])
+async def test_options_that_no_driver_knows(postgres_database: str, options: str) -> None:
+    """F14: an error of ours that blames the URL, not one of the driver's, nor the server."""
+    settings = StoreSettings(operation_timeout_seconds=1)
+    for migrate in (False, True):
+        with pytest.raises(InvalidArgumentError):
+            async with SessionRepository.connect(f"{postgres_database}?{options}", settings=settings, migrate=migrate):
+                pass
+
+
+@pytest.mark.parametrize("way", ["connect", "engine"])
+async def test_many_use_it_first(database_url: str, way: str) -> None:
+    """F10: a repository is usable at once, also by tasks that all begin together."""
+    engine = callers_engine(database_url)
+    sessions = SessionRepository.connect(database_url) if way == "connect" else SessionRepository(engine)
+    made = await asyncio.gather(*(sessions.create(f"s{at}") for at in range(20)))
+    assert len(made) == 20
+    assert len((await sessions.list_sessions()).rows) == 20
+    await sessions.aclose()
+    await engine.dispose()
 
 
 # --- engines of callers ---------------------------------------------------------------------------

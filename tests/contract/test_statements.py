@@ -132,8 +132,10 @@ def test_no_parameter_hides_a_constant() -> None:
             if dialect.name in sent.databases:
                 binds = sent.statement.build(dialect).compile(dialect=dialect.engine_dialect).binds  # type: ignore[attr-defined]
                 parameters = {name.removeprefix(PREFIX) for name, bind in binds.items() if bind.required}
-                constants = {name.removeprefix(PREFIX) for name, bind in binds.items() if not bind.required}
-                assert not parameters & constants, f"{dialect.name}: {sent.where}"
+                compiled = dialect.compile(sent.statement)
+                assert not parameters & compiled.constants.keys(), f"{dialect.name}: {sent.where}"
+                sent_along = {name for name, _ in compiled.parameters} - compiled.constants.keys()
+                assert sent_along == parameters, f"{dialect.name}: {sent.where}"
 
 
 def test_names_tell_statements_apart() -> None:
