@@ -7,7 +7,7 @@ from typing import Self
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from sessionstore.cli.terminal import err
+from sessionstore.cli.terminal import err, note
 
 
 class Bar:
@@ -16,6 +16,7 @@ class Bar:
     def __init__(self, verb: str, total: int | None, unit: str) -> None:
         """Name what is done, how much of it there is (None if nobody knows), and in what it is counted."""
         console = err()
+        self._console = console
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -45,6 +46,10 @@ class Bar:
         """So many more are done."""
         self._count += by
         self.show(self._count, f"{self._count:,} {self._unit}")
+
+    def note(self, line: str) -> None:
+        """Tell people of something that went wrong, above the bar."""
+        note(line, style="red", console=self._console)
 
     def show(self, done: int, text: str, total: int | None = None) -> None:
         """So much is done."""

@@ -49,9 +49,9 @@ def _console(*, stderr: bool) -> Console:
     return console
 
 
-def note(line: str, *, style: str = "") -> None:
-    """Tell people something beside the result."""
-    err().print(Text(one_line(line), style=style), soft_wrap=True)
+def note(line: str, *, style: str = "", console: Console | None = None) -> None:
+    """Tell people something beside the result, on the console that draws something else if there is one."""
+    (console or err()).print(Text(one_line(line), style=style), soft_wrap=True)
 
 
 def safe(text: str) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from sessionstore.cli.progress import Bar
 from sessionstore.cli.running import At, command
-from sessionstore.cli.terminal import note, out, plural, print_json, without_passwords
+from sessionstore.cli.terminal import note, out, plural, print_json
 from sessionstore.importers import (
     Export,
     ExportReport,
@@ -102,22 +102,24 @@ async def import_(
     sources = _sources(paths, format_)
     faults: list[Fault] = []
 
+    bar = Bar("importing", None, "sessions")
+
     def refused(fault: Fault) -> None:
-        faults.append(fault)
-        note(f"{fault.place}: {fault.reason}", style="red")
+        bar.note(f"{fault.place}: {fault.reason}")
+        if len(faults) < _FAULTS:
+            faults.append(fault)
 
     async with at.store(long=True, migrate=migrate) as sessions:
-        with Bar("importing", None, "sessions") as bar:
-            job = Import(
-                sessions,
-                reading=Reading(role_key=role_key, default_role=default_role, metadata_keys=keys),
-                on_conflict=on_conflict,
-                on_error=on_error,
-                on_fault=refused,
-                on_progress=lambda report: bar.show(report.done, _rate(report), report.total),
-            )
-            with _told(at, job, faults):
-                await job.run(sources)
+        job = Import(
+            sessions,
+            reading=Reading(role_key=role_key, default_role=default_role, metadata_keys=keys),
+            on_conflict=on_conflict,
+            on_error=on_error,
+            on_fault=refused,
+            on_progress=lambda report: bar.show(report.done, _rate(report), report.total),
+        )
+        with _told(at, job, faults), bar:
+            await job.run(sources)
 
 
 def _sources(paths: list[str], format_: Format | None) -> list[Source]:
@@ -173,7 +175,7 @@ def _report_import(at: At, report: ImportReport, faults: list[Fault]) -> None:
                 "bytes": report.bytes,
                 "seconds": round(report.seconds, 3),
                 "ignored_keys": list(report.ignored),
-                "faults": [{"place": fault.place, "reason": fault.reason} for fault in faults[:_FAULTS]],
+                "faults": [{"place": fault.place, "reason": fault.reason} for fault in faults],
             }
         )
         return
@@ -227,16 +229,14 @@ async def export(
     if path == _STANDARD and (at.as_json or format_ == "state-store"):
         raise typer.BadParameter("- takes JSON Lines and nothing else", param_hint="PATH")
 
-    def refused(fault: Fault) -> None:
-        note(without_passwords(f"{fault.place}: {fault.reason}"), style="red")
-
+    bar = Bar("exporting", None, "sessions")
     async with at.store(long=True) as sessions:
-        with Bar("exporting", None, "sessions") as bar, _target(path, format_, force=force) as target:
+        with bar, _target(path, format_, force=force) as target:
             job = Export(
                 sessions,
                 target,
                 on_error=on_error,
-                on_fault=refused,
+                on_fault=lambda fault: bar.note(f"{fault.place}: {fault.reason}"),
                 on_progress=lambda report: bar.show(report.sessions, _rate(report), report.total),
             )
             await job.run(session_ids or (), user_id=user)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from sessionstore.dialects.base import Call, Rows
-from sessionstore.errors import InvalidArgumentError, StoreTimeoutError
+from sessionstore.errors import InvalidArgumentError, StoreBusyError, StoreTimeoutError
 from sessionstore.executors.base import Deadline, Executor, Progress
 from sessionstore.executors.translate import translated
 from sessionstore.units.unit import Kind, RunInstead, Unit
@@ -84,13 +84,15 @@ class JoinedExecutor(Executor):
     async def _lock(self, connection: AsyncConnection, deadline: Deadline) -> None:
         """Take SQLite's write lock, waiting for it no longer than the deadline, whatever the caller's setting."""
         [(patience,)] = await self._execute(connection, "PRAGMA busy_timeout", "begin")
-        # A little less, so that SQLite gives up before the deadline cuts it off.
-        left = max(1, int(deadline.left * 900))
+        # Somewhat less, so that SQLite gives up before the deadline cuts it off, which costs the caller the connection.
+        left = max(1, int(deadline.left * 750))
         await self._execute(connection, f"PRAGMA busy_timeout = {min(patience, left)}", "begin")
         try:
             await self._execute(connection, "BEGIN IMMEDIATE", "begin")
-        finally:
+        except StoreBusyError:
             await self._execute(connection, f"PRAGMA busy_timeout = {patience}", "begin")
+            raise
+        await self._execute(connection, f"PRAGMA busy_timeout = {patience}", "begin")
 
     async def _run(self, connection: AsyncConnection, unit: Unit[T]) -> T:
         while True:

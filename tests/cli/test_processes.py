@@ -157,6 +157,12 @@ def test_progress_is_drawn_on_a_terminal_only(sqlite_cli: Cli) -> None:
     assert output.startswith(b"400 sessions imported")
     assert b"importing" in seen
     assert re.search(rb"\d+ sessions, [\d,]+ messages", seen)
+    broken = sqlite_cli.lines(line("x"), "broken", line("y"), name="broken.jsonl")
+    code, output, seen = on_a_terminal(sqlite_cli, "import", broken, "--on-error", "continue")
+    assert (code, output.partition(b";")[0]) == (1, b"2 sessions imported, 1 failed")
+    shown = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).replace(b"\r", b"\n").splitlines()
+    assert b"line 2: not JSON at character 0: Expecting value" in shown
+    sqlite_cli.run("delete", "x", "y")
     code, output, seen = on_a_terminal(sqlite_cli, "export", "-")
     assert len(output.splitlines()) == SESSIONS
     assert b"exporting" in seen

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import pytest
 
     from sessionstore.dialects.base import Dialect
+    from sessionstore.executors.base import Deadline
     from sessionstore.units.unit import Steps
 
 LENGTH = s.next_position - s.first_position
@@ -207,7 +208,7 @@ def evict_inside_the_creation(monkeypatch: pytest.MonkeyPatch) -> None:
 def savepoint_without_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave BEGIN to SQLAlchemy, which has not sent it to SQLite yet."""
 
-    async def begun(_self: JoinedExecutor, connection: Any, _kind: Kind) -> None:
+    async def begun(_self: JoinedExecutor, connection: Any, _kind: Kind, _deadline: Deadline) -> None:
         if not connection.in_transaction():
             await connection.begin()
 
