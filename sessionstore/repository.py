@@ -172,9 +172,8 @@ class SessionRepository(Handle):
         keys = arguments.metadata_keys(remove, values)
         expected = optional_count(expected_version, "expected_version")
         session_id = check_id(session_id)
-        return await self._run(
-            session_units.change(self.tenant, session_id, {}, expected=expected, values=encoded, remove=keys)
-        )
+        unit = session_units.change(self.tenant, session_id, {}, expected=expected, values=encoded, remove=keys)
+        return await self._run(unit)
 
     async def reset(self, session_id: str) -> Session:
         """Empty history, summary and metadata; who and what the session is stays.
@@ -275,10 +274,7 @@ class SessionRepository(Handle):
         roles: Iterable[str] | None = None,
         align: Align = "message",
     ) -> bytes:
-        """Read the bodies as one JSON array, never decoded: the prefix of the next call of a model.
-
-        Args and errors as for `messages`.
-        """
+        """Read the bodies as one JSON array, never decoded: the prefix of a model's next call. See `messages`."""
         wanted = arguments.window(last=last, first=first, after=after, before=before, roles=roles, align=align)
         rows = await self._run(message_units.read(self.tenant, check_id(session_id), wanted))
         return b"[%b]" % b",".join([row[2] for row in rows])
@@ -487,9 +483,7 @@ class SessionRepository(Handle):
     ) -> list[int]:
         """Append, and start a prune in the background if the throttle says it is time.
 
-        A failing prune is logged, never raised. `aclose` waits for it up to 5 s.
-
-        Args and errors otherwise as for `append`.
+        A failing prune is logged, never raised. `aclose` waits for it up to 5 s. Otherwise as `append`.
         """
         self._refuse_within("append_and_prune")
         check_policy(policy)
