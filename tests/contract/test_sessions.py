@@ -445,3 +445,15 @@ async def test_the_caller_commits(lasting_url: str) -> None:
             await connection.commit()
         assert await stored(outside, "s") == talk(2)
     await engine.dispose()
+
+
+async def test_an_empty_user_finds_only_what_is_nobodys(sessions: SessionRepository) -> None:
+    """O09: a user that came out empty by mistake reads nobody else's session."""
+    await sessions.create("hers", user_id="ada")
+    await sessions.create("nobodys")
+
+    assert await sessions.find("hers", user_id="") is None
+    with pytest.raises(SessionNotFoundError):
+        await sessions.get("hers", user_id="")
+    assert (await sessions.get("nobodys", user_id="")).id == "nobodys"
+    assert (await sessions.get("hers")).user_id == "ada"
