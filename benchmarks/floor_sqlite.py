@@ -115,11 +115,8 @@ _PRUNE: Final = tuple(
 """Children first: that is right where one transaction writes at a time, and spares the foreign keys their work."""
 
 
-class SqliteFloor:
-    """One connection in the thread of the event loop; its methods never wait for anything but the disk."""
-
-    name = "floor"
-    needs = "sessionstore"
+class _OnConnection:
+    """What both floors have: one connection, opened and closed."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -133,6 +130,13 @@ class SqliteFloor:
     async def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+class SqliteFloor(_OnConnection):
+    """One connection in the thread of the event loop; its methods never wait for anything but the disk."""
+
+    name = "floor"
+    needs = "sessionstore"
 
     async def append(self, session_id: str, body: dict[str, Any]) -> int:
         """Append one message; its position."""
@@ -224,24 +228,11 @@ class SqliteFloor:
         return len(ids)
 
 
-class SqliteTextFloor:
+class SqliteTextFloor(_OnConnection):
     """The same reads with bodies as `str`, as the driver gives TEXT unless asked for bytes."""
 
     name = "floor, str"
     needs = "sessionstore"
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._execute = connection.execute
-
-    @classmethod
-    async def open(cls, url: str) -> Self:
-        """Connect with the settings that the store works with."""
-        return cls(_connected(url))
-
-    async def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
 
     async def read(self, session_id: str) -> list[Any]:
         """Read the bodies of a session."""

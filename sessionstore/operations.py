@@ -11,6 +11,7 @@ from sessionstore.dialects.base import Row
 from sessionstore.errors import SessionExistsError
 from sessionstore.limits import PAGE_MAX, PRUNE_BATCH
 from sessionstore.repository import SessionRepository
+from sessionstore.statements.listing import PROJECT_KEY
 from sessionstore.units import store
 from sessionstore.units.removal import Removed
 from sessionstore.units.store import TenantSize
@@ -108,7 +109,7 @@ async def family(repository: SessionRepository, session_id: str) -> list[Session
 
 
 def _summary(session: Session) -> SessionSummary:
-    project = session.metadata.get("project_ids")
+    project = session.metadata.get(PROJECT_KEY)
     return SessionSummary(
         id=session.id,
         user_id=session.user_id,

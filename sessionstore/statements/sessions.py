@@ -74,20 +74,17 @@ def _new(name: str) -> Any:
     return number(name) if isinstance(s[name].type, BigInteger) else text(name)
 
 
+CHANGEABLE: Final = (
+    *("user_id", "model", "max_turns", "system_message", "title"),
+    *("summary", "active_seed_id", "active_persona_id"),
+)
+"""The columns that are the caller's to change."""
+
 CHANGE: Final = fixed(
     "change",
     update(SESSIONS)
     .where(THIS_SESSION, unless_expected(s.version, "expected"))
-    .values(
-        CHANGED
-        | {
-            s[name]: case((flag(f"set_{name}"), _new(name)), else_=s[name])
-            for name in (
-                *("user_id", "model", "max_turns", "system_message", "title"),
-                *("summary", "active_seed_id", "active_persona_id"),
-            )
-        }
-    )
+    .values(CHANGED | {s[name]: case((flag(f"set_{name}"), _new(name)), else_=s[name]) for name in CHANGEABLE})
     .returning(*SESSION_COLUMNS),
 )
 

@@ -10,15 +10,12 @@ from sessionstore.limits import ANCESTORS_MAX
 from sessionstore.statements import mapping, messages, metadata, sessions
 from sessionstore.statements.sessions import FIRST, NEXT
 from sessionstore.units.messages import accessed
-from sessionstore.units.removal import evict
+from sessionstore.units.removal import evict_after
 from sessionstore.units.sessions import Opened, empty
 from sessionstore.units.unit import Kind, RunInstead, Stamp, Steps, Unit, bucket_of
 from sessionstore.values import SESSION_FIELDS, Lineage
 
-_INHERITED = (
-    *("user_id", "model", "max_turns", "system_message", "title", "summary"),
-    *("active_seed_id", "active_persona_id", "first_position"),
-)
+_INHERITED = (*sessions.CHANGEABLE, "first_position")
 
 
 def fork(
@@ -47,7 +44,7 @@ def fork(
         return Opened(mapping.joined_session(rows), created)
 
     def then(opened: Opened) -> Unit[None] | None:
-        return evict(tenant, new_id, cap) if cap is not None and opened.created else None
+        return evict_after(tenant, new_id, cap, created=opened.created)
 
     unit = Unit("fork", Kind.TRANSACTION, steps, then=then)
     return unit

@@ -13,9 +13,9 @@ from sessionstore.dialects.base import Dialect, Row, Rows
 from sessionstore.errors import MessageIdConflictError, SessionNotFoundError, VersionConflictError
 from sessionstore.limits import CHUNK_BYTES, CHUNK_ROWS, INT64_MAX, TURN_SCAN
 from sessionstore.statements import messages, sessions
-from sessionstore.statements.sessions import FIRST, NEXT, VERSION
-from sessionstore.units.removal import evict
-from sessionstore.units.sessions import NewSession, insert_session, refused, with_metadata
+from sessionstore.statements.sessions import FIRST, NEXT
+from sessionstore.units.removal import evict_after
+from sessionstore.units.sessions import NewSession, check_version, insert_session, refused, with_metadata
 from sessionstore.units.unit import Joint, Kind, MessageIdTakenError, RunInstead, Stamp, Steps, Unit
 from sessionstore.values import Message, Session
 
@@ -64,7 +64,7 @@ class Append:
         return Unit("append", kind, steps, repeatable, rows=rows, size=size, then=self._evict, joint=joint)
 
     def _evict(self, appended: Appended) -> Unit[None] | None:
-        return evict(self.tenant, self.session_id, self.cap) if appended.created and self.cap is not None else None
+        return evict_after(self.tenant, self.session_id, self.cap, created=appended.created)
 
     def _directly(self, db: Dialect) -> Steps[Appended]:
         batch = self.batch
@@ -331,8 +331,7 @@ def compact(tenant: str, session_id: str, summary: Batch, *, keep: int, expected
 
     def steps(_db: Dialect) -> Steps[Session]:
         row = yield from accessed(tenant, session_id)
-        if expected not in {None, row[VERSION]}:
-            raise VersionConflictError(session_id, expected=int(expected or 0), actual=row[VERSION])
+        check_version(row, expected)
         cut = yield from turn_start(tenant, row, keep)
         if cut > row[FIRST] and row[NEXT] - row[FIRST] > keep:
             stamp = Stamp.of_now()

@@ -47,6 +47,11 @@ def evict(tenant: str, kept: str, cap: int) -> Unit[None]:
     return Unit("evict", Kind.WRITE, steps, repeatable=True)
 
 
+def evict_after(tenant: str, session_id: str, cap: int | None, *, created: bool) -> Unit[None] | None:
+    """Make the eviction that follows a session's creation, if it was created and there is a cap."""
+    return evict(tenant, session_id, cap) if created and cap is not None else None
+
+
 def batch(tenant: str, victims: Victims, params: dict[str, Any], *, batch_size: int) -> Unit[Removed]:
     """Delete one bounded batch of victims."""
     bounded = {**params, "batch": batch_size, "batch_messages": PRUNE_BATCH_MESSAGES}

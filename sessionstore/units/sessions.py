@@ -18,7 +18,7 @@ from sessionstore.errors import (
 )
 from sessionstore.limits import INT64_MAX
 from sessionstore.statements import mapping, messages, metadata, sessions
-from sessionstore.units.removal import evict
+from sessionstore.units.removal import evict_after
 from sessionstore.units.unit import Kind, RunInstead, Stamp, Steps, Unit
 from sessionstore.values import Session
 
@@ -98,7 +98,7 @@ def open_(tenant: str, session_id: str, new: NewSession, *, cap: int | None) -> 
 
 def _creating(name: str, tenant: str, steps: Any, new: NewSession, *, cap: int | None) -> Unit[Opened]:
     def then(opened: Opened) -> Unit[None] | None:
-        return evict(tenant, opened.session.id, cap) if cap is not None and opened.created else None
+        return evict_after(tenant, opened.session.id, cap, created=opened.created)
 
     return Unit(name, Kind.TRANSACTION if new.metadata else Kind.WRITE, steps, then=then)
 
@@ -164,16 +164,10 @@ def change(
     return Unit("change", Kind.TRANSACTION, steps)
 
 
-CHANGEABLE = (
-    *("user_id", "model", "max_turns", "system_message", "title"),
-    *("summary", "active_seed_id", "active_persona_id"),
-)
-
-
 def changed(tenant: str, session_id: str, columns: Mapping[str, Any], *, expected: int | None) -> Steps[Row]:
     """Set columns and move what a change moves; the row stays locked."""
-    setting = {f"set_{name}": name in columns for name in CHANGEABLE}
-    new = {name: columns.get(name) for name in CHANGEABLE}
+    setting = {f"set_{name}": name in columns for name in sessions.CHANGEABLE}
+    new = {name: columns.get(name) for name in sessions.CHANGEABLE}
     rows = yield sessions.CHANGE(
         tenant=tenant, session=session_id, expected=expected, **Stamp.of_now().changed, **setting, **new
     )
@@ -186,6 +180,12 @@ def refused(tenant: str, session_id: str, expected: int | None) -> Steps[Any]:
     if not rows or expected is None:
         raise SessionNotFoundError(session_id)
     raise VersionConflictError(session_id, expected=expected, actual=rows[0][2])
+
+
+def check_version(row: Row, expected: int | None) -> None:
+    """Refuse to go on with a locked session of another version than expected."""
+    if expected is not None and expected != row[sessions.VERSION]:
+        raise VersionConflictError(row[0], expected=expected, actual=row[sessions.VERSION])
 
 
 def with_metadata(tenant: str, row: Row) -> Steps[Session]:

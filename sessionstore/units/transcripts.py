@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from sessionstore.batch import Batch, MessageRow
 from sessionstore.dialects.base import Dialect, Row, Rows
-from sessionstore.errors import SessionNotFoundError, VersionConflictError
+from sessionstore.errors import SessionNotFoundError
 from sessionstore.limits import INT64_MAX
 from sessionstore.statements import mapping, messages, metadata, sessions
 from sessionstore.statements.sessions import FIRST, GENERATION, NEXT, VERSION
 from sessionstore.units.messages import insert
-from sessionstore.units.removal import evict
-from sessionstore.units.sessions import MetadataValue, Opened
+from sessionstore.units.removal import evict_after
+from sessionstore.units.sessions import MetadataValue, Opened, check_version
 from sessionstore.units.unit import Kind, RunInstead, Stamp, Steps, Unit, bucket_of
 from sessionstore.values import Session
 
@@ -96,7 +96,7 @@ class Save:
         """Make the stored session what the transcript says, writing only what differs."""
 
         def then(opened: Opened) -> Unit[None] | None:
-            return evict(self.tenant, self.session_id, self.cap) if opened.created and self.cap is not None else None
+            return evict_after(self.tenant, self.session_id, self.cap, created=opened.created)
 
         rows = len(self.batch.rows)
         return Unit("save", Kind.TRANSACTION, self._steps, rows=rows, size=self.batch.size, then=then)
@@ -133,8 +133,7 @@ class Save:
             yield metadata.SET(self.values, **self.key)
 
     def _overwrite(self, row: Row) -> Steps[None]:
-        if self.expected not in {None, row[VERSION]}:
-            raise VersionConflictError(self.session_id, expected=int(self.expected or 0), actual=row[VERSION])
+        check_version(row, self.expected)
         stored = yield from _history(self.tenant, self.session_id)
         change = self._compare(row, stored)
         now = Stamp.of_now().now
