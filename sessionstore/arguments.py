@@ -30,7 +30,7 @@ from sessionstore.units.listing import After
 from sessionstore.units.messages import Window
 from sessionstore.units.sessions import MetadataValue, NewSession, metadata_value
 from sessionstore.units.transcripts import Save
-from sessionstore.values import PrunePolicy, Transcript, Unset
+from sessionstore.values import PrunePolicy, Session, Transcript, Unset
 
 Align: TypeAlias = Literal["message", "turn"]
 
@@ -45,30 +45,31 @@ def given_or_minted(session_id: str | None, what: str = "session id") -> str:
     return mint_id() if session_id is None else check_id(session_id, what)
 
 
-def column_checks(settings: StoreSettings) -> dict[str, Callable[[Any], Any]]:
-    """Return the check of each column that a caller may set; None clears it."""
+def _text(name: str) -> Callable[[Any, int], str]:
+    return lambda value, most: "" if value is None else check_text(value, name, max_bytes=most)
 
-    def text(name: str) -> Callable[[Any], str]:
-        return lambda value: "" if value is None else check_text(value, name, max_bytes=settings.max_body_bytes)
 
-    def optional(name: str) -> Callable[[Any], str | None]:
-        return lambda value: check_optional_text(value, name, max_bytes=settings.max_body_bytes)
+def _optional(name: str) -> Callable[[Any, int], str | None]:
+    return lambda value, most: check_optional_text(value, name, max_bytes=most)
 
-    return {
-        "user_id": lambda value: check_user_id("" if value is None else value),
-        "model": text("model"),
-        "max_turns": lambda value: check_count(0 if value is None else value, "max_turns"),
-        **{
-            name: optional(name)
-            for name in ("system_message", "title", "summary", "active_seed_id", "active_persona_id")
-        },
-    }
+
+_COLUMN_CHECKS: Final[Mapping[str, Callable[[Any, int], Any]]] = {
+    "user_id": lambda value, _: check_user_id("" if value is None else value),
+    "model": _text("model"),
+    "max_turns": lambda value, _: check_count(0 if value is None else value, "max_turns"),
+    "system_message": _optional("system_message"),
+    "title": _optional("title"),
+    "summary": _optional("summary"),
+    "active_seed_id": _optional("active_seed_id"),
+    "active_persona_id": _optional("active_persona_id"),
+}
+"""Of each column that a caller may set: takes the value and the most bytes of a text. None clears a column."""
 
 
 def columns(given: Mapping[str, Any], settings: StoreSettings) -> dict[str, Any]:
     """Check the columns that are given."""
-    checks = column_checks(settings)
-    return {name: checks[name](value) for name, value in given.items() if not isinstance(value, Unset)}
+    most = settings.max_body_bytes
+    return {name: _COLUMN_CHECKS[name](value, most) for name, value in given.items() if not isinstance(value, Unset)}
 
 
 def new_session(metadata: Mapping[str, Json] | None, settings: StoreSettings, **given: Any) -> NewSession:
@@ -180,12 +181,12 @@ def save(tenant: str, transcript: Transcript, expected: int | None, settings: St
     if not isinstance(transcript, Transcript):
         raise InvalidArgumentError(f"save takes a Transcript, not {type(transcript).__name__}")
     session = transcript.session
-    checks = column_checks(settings)
+    _check_parent(session)
     return Save(
         tenant=tenant,
         session_id=check_id(session.id),
         columns={
-            **{name: check(getattr(session, name)) for name, check in checks.items()},
+            **columns({name: getattr(session, name) for name in _COLUMN_CHECKS}, settings),
             "parent_id": None if session.parent_id is None else check_id(session.parent_id, "parent_id"),
             "fork_position": optional_count(session.fork_position, "fork_position"),
         },
@@ -197,6 +198,14 @@ def save(tenant: str, transcript: Transcript, expected: int | None, settings: St
         expected=expected,
         cap=settings.session_cap,
     )
+
+
+def _check_parent(session: Session) -> None:
+    """Refuse a lineage that no fork has. A parent may be missing, and later ones may form a circle: they are names."""
+    if session.parent_id == session.id:
+        raise InvalidArgumentError("parent_id must not be the id of the session itself")
+    if session.parent_id is None and session.fork_position is not None:
+        raise InvalidArgumentError("fork_position needs a parent_id")
 
 
 _CURSOR_FAULT: Final = "cursor is not one of a listing"

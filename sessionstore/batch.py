@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from sessionstore import codec
@@ -16,8 +17,10 @@ from sessionstore.values import AnyMessage, Message, NewMessage
 
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
-
 _USUAL_ROLES: Final = frozenset({"user", "assistant", "system", "tool"})
+
+_PROJECTED: Final = ("seed_id", "phase_reached", "evaluation_passed")
+"""Keys of a body that have a column of their own."""
 
 
 class MessageRow(NamedTuple):
@@ -25,13 +28,22 @@ class MessageRow(NamedTuple):
 
     step: int
     role: str
-    body: str
+    body: bytes
     plain: bool
-    message_id: str | None
-    created_at: int | None
-    seed_id: str | None
-    phase_reached: str | None
-    evaluation_passed: bool | None
+    message_id: str | None = None
+    created_at: int | None = None
+    seed_id: str | None = None
+    phase_reached: str | None = None
+    evaluation_passed: bool | None = None
+
+
+_BESIDE: Final = itemgetter(slice(MessageRow._fields.index("plain") + 1, None))
+_NOTHING: Final = frozenset({_BESIDE(MessageRow(0, "", b"", plain=True))})
+
+
+def are_bare(rows: Iterable[MessageRow]) -> bool:
+    """Whether messages have nothing beside their bodies, as most: no id, no stated time, no key with its own column."""
+    return _NOTHING.issuperset(map(_BESIDE, rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,51 +74,60 @@ class Batch:
             if index >= settings.max_batch and not whole:
                 raise InvalidArgumentError(f"more than {settings.max_batch} messages in one call (max_batch)")
             try:
-                row, body_bytes = _row(index, message, settings)
+                row = _row(index, message, settings)
             except InvalidValue as fault:
                 raise InvalidMessageError(fault.path, fault.reason, index=index) from None
             if row.message_id is not None:
                 if row.message_id in seen:
                     raise InvalidArgumentError(f"message {index}: its message id stands twice in one call")
                 seen.add(row.message_id)
-            size += body_bytes
+            size += len(row.body)
             if size > settings.max_call_bytes and not whole:
                 raise InvalidArgumentError(f"more than {settings.max_call_bytes} bytes in one call (max_call_bytes)")
             rows.append(row)
         return cls(rows, size, len(seen))
 
 
-def _row(index: int, message: AnyMessage, settings: StoreSettings) -> tuple[MessageRow, int]:
-    role = message_id = created_at = None
-    body: Any = message
-    if isinstance(message, (Message, NewMessage)):
-        body, role = message.body, message.role
-        if message.message_id is not None:
-            message_id = check_id(message.message_id, f"message {index}: message id")
-        if message.created_at is not None:
-            created_at = check_instant(message.created_at, f"message {index}: created_at")
-    text, plain, size = codec.encode_object(body, max_bytes=settings.max_body_bytes, max_depth=settings.max_depth)
-    row = MessageRow(
-        index,
-        _role(role, body),
-        text,
-        plain,
-        message_id,
-        created_at,
-        _copied(body, "seed_id"),
-        _copied(body, "phase_reached"),
-        passed if isinstance(passed := body.get("evaluation_passed"), bool) else None,
-    )
-    return row, size
+def _row(index: int, message: AnyMessage, settings: StoreSettings) -> MessageRow:
+    if type(message) is dict:
+        body, message_id, created_at, stated = message, None, None, None
+    else:
+        body, message_id, created_at, stated = _taken_apart(index, message)
+    raw, plain = codec.encode_object(body, max_bytes=settings.max_body_bytes, max_depth=settings.max_depth)
+    role = body.get("role")
+    if stated is not None:
+        if role is not None and role != stated:
+            raise InvalidValue("$.role", "is not the role that was stated beside the body")
+        role = stated
+    if type(role) is not str or role not in _USUAL_ROLES:
+        role = check_role(role)
+    if _NO_COLUMNS(body):
+        return MessageRow(index, role, raw, plain, message_id, created_at)
+    return MessageRow(index, role, raw, plain, message_id, created_at, **_projected(body))
 
 
-def _role(stated: str | None, body: Mapping[str, Any]) -> str:
-    own = body.get("role")
-    if stated is None:
-        return own if type(own) is str and own in _USUAL_ROLES else check_role(own)
-    if own is not None and own != stated:
-        raise InvalidValue("$.role", "is not the role that was stated beside the body")
-    return check_role(stated)
+_NO_COLUMNS: Final = frozenset(_PROJECTED).isdisjoint
+
+
+def _taken_apart(index: int, message: AnyMessage) -> tuple[Any, str | None, int | None, str | None]:
+    """The body of a message, and its id, time and role where they are stated beside it."""
+    if not isinstance(message, (Message, NewMessage)):
+        return message, None, None, None
+    message_id = created_at = None
+    if message.message_id is not None:
+        message_id = check_id(message.message_id, f"message {index}: message id")
+    if message.created_at is not None:
+        created_at = check_instant(message.created_at, f"message {index}: created_at")
+    return message.body, message_id, created_at, message.role
+
+
+def _projected(body: Mapping[str, Any]) -> dict[str, Any]:
+    passed = body.get("evaluation_passed")
+    return {
+        "seed_id": _copied(body, "seed_id"),
+        "phase_reached": _copied(body, "phase_reached"),
+        "evaluation_passed": passed if isinstance(passed, bool) else None,
+    }
 
 
 def _copied(body: Mapping[str, Any], key: str) -> str | None:

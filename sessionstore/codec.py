@@ -28,6 +28,8 @@ _INT_MAX: Final = limits.INT64_MAX
 _INT_MIN: Final = -limits.INT64_MAX - 1
 _INTEGER_END: Final = 10**limits.INTEGER_DIGITS
 
+_BACKSLASH: Final = ord("\\")
+
 _CHUNK_DIGITS: Final = 500
 """Digits converted at once: Python's own limit can be set as low as 640."""
 
@@ -61,14 +63,22 @@ class Encoded(NamedTuple):
     """An encoded value.
 
     Attributes:
-        text: compact JSON, valid UTF-8 without a raw U+0000. The same value always has the same text.
+        raw: compact JSON in UTF-8, without a raw U+0000. The same value always has the same bytes.
         plain: no U+0000, no lone surrogate, no integer beyond 64 bits: orjson and SQL functions read it back exactly.
-        size: UTF-8 bytes of the text.
     """
 
-    text: str
+    raw: bytes
     plain: bool
-    size: int
+
+    @property
+    def text(self) -> str:
+        """The JSON as a string."""
+        return self.raw.decode()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the JSON."""
+        return len(self.raw)
 
 
 def encode(value: object, *, max_bytes: int, max_depth: int) -> Encoded:
@@ -92,19 +102,17 @@ def encode(value: object, *, max_bytes: int, max_depth: int) -> Encoded:
         copier = _Copier(max_bytes, max_depth)
         raw = orjson.dumps(copier.copy(value))
         plain = copier.plain
-    size = len(raw)
-    if size > max_bytes:
-        raise InvalidValue("$", f"{size} bytes, over the limit of {max_bytes}")
-    text = raw.decode()
+    if len(raw) > max_bytes:
+        raise InvalidValue("$", f"{len(raw)} bytes, over the limit of {max_bytes}")
     # A doubled backslash before u0000 is a backslash and five characters, not U+0000.
-    if "\\u0000" in text and "\\u0000" in text.replace("\\\\", ""):
+    if _BACKSLASH in raw and b"\\u0000" in raw and b"\\u0000" in raw.replace(b"\\\\", b""):
         plain = False
-    return Encoded(text, plain, size)
+    return Encoded(raw, plain)
 
 
 def encode_object(value: object, *, max_bytes: int, max_depth: int) -> Encoded:
     """Encode a body: as `encode`, but only a dict will do at the top."""
-    if not issubclass(type(value), dict):
+    if type(value) is not dict and not issubclass(type(value), dict):
         raise InvalidValue("$", f"must be a JSON object, not {type(value).__name__}")
     return encode(value, max_bytes=max_bytes, max_depth=max_depth)
 

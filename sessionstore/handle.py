@@ -47,6 +47,7 @@ class _Shared:
         self.owned = owned
         self.migrate = migrate
         self.closed = False
+        self.executor: Executor | None = None
         self.entered = 0
         self.tasks: set[asyncio.Task[Any]] = set()
 
@@ -168,13 +169,18 @@ class Handle:
         shared = self._shared
         if shared.closed:
             raise StoreClosedError
-        return executor_for(shared.engine, self._settings, owned=shared.owned, migrate=_migrated_in_memory)
+        executor = shared.executor
+        if executor is None or executor.gone:  # as is that of an engine that was disposed of
+            executor = shared.executor = executor_for(
+                shared.engine, self._settings, owned=shared.owned, migrate=_migrated_in_memory
+            )
+        return executor
 
     def _deadline(self) -> Deadline:
         return Deadline(self._settings.operation_timeout_seconds)
 
-    async def _run(self, unit: Unit[T]) -> T:
-        return await self._executor.run(unit, self._deadline())
+    def _run(self, unit: Unit[T]) -> Coroutine[Any, Any, T]:
+        return self._executor.run(unit, self._deadline())
 
     def _refuse_within(self, verb: str) -> None:
         """Refuse verbs of many transactions inside one of the caller."""

@@ -48,29 +48,32 @@ class Bound(NamedTuple):
     many: bool = False
 
 
-class _Parameter(NamedTuple):
-    name: str
-    adapt: Adapter | None
-
-
 @dataclass(frozen=True, slots=True)
 class _Compiled:
+    """A statement for the driver.
+
+    Attributes:
+        names: of the parameters, in order.
+        adapters: by the place of the parameter.
+        constants: parameters that the statement itself brings.
+        same: of a bulk statement, the parameters that are the same for every row.
+        choose: picks the arguments of a row from the values of `same` and the row behind them.
+    """
+
     sql: str
-    parameters: tuple[_Parameter, ...]
+    names: tuple[str, ...]
+    adapters: tuple[tuple[int, Adapter], ...]
     constants: Mapping[str, Any]
+    same: tuple[str, ...]
+    choose: Callable[[tuple[Any, ...]], tuple[Any, ...]]
 
     def arguments(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
         if self.constants:
             params = {**self.constants, **params}
-        return tuple([params[name] if adapt is None else adapt(params[name]) for name, adapt in self.parameters])
-
-    def rows(self, columns: tuple[str, ...], params: Mapping[str, Any], rows: Rows) -> list[tuple[Any, ...]]:
-        """Make the arguments of an execution for each row; what is the same for all is looked up once."""
-        same = [name for name, _ in self.parameters if name not in columns]
-        place = {name: at for at, name in enumerate((*same, *columns))}
-        choose = itemgetter(*[place[name] for name, _ in self.parameters])
-        before = tuple(params[name] for name in same)
-        return [choose((*before, *row)) for row in rows]
+        values = [params[name] for name in self.names]
+        for place, adapt in self.adapters:
+            values[place] = adapt(values[place])
+        return tuple(values)
 
 
 PREFIX = "p_"
@@ -116,9 +119,13 @@ class Dialect:
         if rows is None:
             return Bound(compiled.sql, compiled.arguments(params))
         if self.array_rows:
-            arrays = {name: list(map(itemgetter(at), rows)) for at, name in enumerate(statement.columns)}
-            return Bound(compiled.sql, compiled.arguments({**params, **arrays}))
-        return Bound(compiled.sql, compiled.rows(statement.columns, params, rows), many=True)
+            # Rows may have more entries than the statement has columns.
+            arrays = zip(statement.columns, zip(*rows, strict=True), strict=False)
+            return Bound(compiled.sql, compiled.arguments({**params, **dict(arrays)}))
+        same, choose = tuple([params[name] for name in compiled.same]), compiled.choose
+        if len(rows) == 1:
+            return Bound(compiled.sql, choose((*same, *rows[0])))
+        return Bound(compiled.sql, [choose((*same, *row)) for row in rows], many=True)
 
     def qualified(self, table: str) -> str:
         """A table's name with its schema."""
@@ -132,12 +139,17 @@ class Dialect:
             schema_translate_map={None: self.schema} if self.schema else None,
             render_schema_translate=bool(self.schema),
         )
-        parameters, constants = [], {}
-        for name in compiled.positiontup or ():
+        names, adapters, constants = [], [], {}
+        for place, name in enumerate(compiled.positiontup or ()):
             bind = compiled.binds[name]
             # A construct's constants are parameters too; SQLAlchemy's names for them must not meet ours.
             known = name.removeprefix(PREFIX) if bind.required else CONSTANT + name
-            parameters.append(_Parameter(known, self.adapters.get(type(bind.type).__name__)))
+            names.append(known)
+            if adapt := self.adapters.get(type(bind.type).__name__):
+                adapters.append((place, adapt))
             if not bind.required:
                 constants[known] = bind.value
-        return _Compiled(str(compiled), tuple(parameters), constants)
+        same = tuple(dict.fromkeys(name for name in names if name not in statement.columns))
+        place_of = {name: place for place, name in enumerate((*same, *statement.columns))}
+        choose: Any = itemgetter(*[place_of[name] for name in names]) if statement.columns else None
+        return _Compiled(str(compiled), tuple(names), tuple(adapters), constants, same, choose)

@@ -10,7 +10,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import LargeBinary, TypeDecorator, TypeEngine
 
 from sessionstore.dialects.base import PREFIX
-from sessionstore.schema import Instant
+from sessionstore.schema import Instant, JsonText
 
 
 class TextList(TypeDecorator[Any]):
@@ -73,6 +73,23 @@ def _json_bytes_postgresql(element: json_bytes, compiler: Any, **kw: Any) -> str
 @compiles(json_bytes, "sqlite")
 def _json_bytes_sqlite(element: json_bytes, compiler: Any, **kw: Any) -> str:
     return f"CAST({compiler.process(element.clauses, **kw)} AS BLOB)"
+
+
+class json_of_bytes(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
+    """Encoded JSON from its bytes: neither side has to decode and encode text on the way."""
+
+    type = JsonText
+    inherit_cache = True
+
+
+@compiles(json_of_bytes, "postgresql")
+def _json_of_bytes_postgresql(element: json_of_bytes, compiler: Any, **kw: Any) -> str:
+    return f"CAST(convert_from({compiler.process(element.clauses, **kw)}, 'UTF8') AS JSON)"
+
+
+@compiles(json_of_bytes, "sqlite")
+def _json_of_bytes_sqlite(element: json_of_bytes, compiler: Any, **kw: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **kw)} AS TEXT)"
 
 
 class any_of(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one

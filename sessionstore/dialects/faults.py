@@ -22,11 +22,14 @@ from sessionstore.errors import (
 _Fault = tuple[type[SessionStoreError], str]
 
 _LOCKED: Final = (StoreBusyError, "the database file stayed locked by others until the time was up")
+_FULL: Final = (StorageFullError, "the disk of the database file is full; nothing was stored")
 
 _SQLITE: Final[dict[int, _Fault]] = {
     sqlite3.SQLITE_BUSY: _LOCKED,
     sqlite3.SQLITE_LOCKED: _LOCKED,
-    sqlite3.SQLITE_FULL: (StorageFullError, "the disk of the database file is full; nothing was stored"),
+    sqlite3.SQLITE_PROTOCOL: _LOCKED,  # lost the race for the write-ahead log's locks too often
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_IOERR_SHMSIZE: _FULL,  # the index of the write-ahead log could not grow
     sqlite3.SQLITE_READONLY: (ReadOnlyStoreError, "the database file cannot be written"),
     sqlite3.SQLITE_PERM: (ReadOnlyStoreError, "the database file may not be accessed"),
     sqlite3.SQLITE_CANTOPEN: (
@@ -37,22 +40,33 @@ _SQLITE: Final[dict[int, _Fault]] = {
     sqlite3.SQLITE_CORRUPT: (CorruptStoreError, "the database file is damaged"),
     sqlite3.SQLITE_IOERR: (CorruptStoreError, "the disk of the database file cannot be read or written"),
 }
-"""By primary code; the higher bits of a code are detail."""
+"""By extended code where that is here, else by primary code: its lower eight bits."""
+
+_AWAY: Final = (StoreUnavailableError, "the server is starting or shutting down, or ended the connection")
+_CONTENDED: Final = (StoreBusyError, "others changed or locked the same rows until the time was up")
+_DAMAGED: Final = (CorruptStoreError, "the database is damaged")
+_UNREADABLE: Final = (CorruptStoreError, "the disk of the server cannot be read or written")
 
 _POSTGRESQL: Final[dict[str, _Fault]] = {
     "08": (StoreUnavailableError, "the connection to the server was lost"),
     "25006": (ReadOnlyStoreError, "the server is read-only"),
+    "25P03": _AWAY,  # a transaction was idle for too long
+    "25P04": _AWAY,  # a transaction took too long
     "28": (SessionStoreError, "the server refused the user or the password"),
     "3D000": (SessionStoreError, "there is no database of that name on the server"),
-    "40": (StoreBusyError, "others changed or locked the same rows until the time was up"),
+    "40001": _CONTENDED,
+    "40003": _AWAY,  # the one of its class that leaves open what became of the statement
+    "40P01": _CONTENDED,
     "42501": (ReadOnlyStoreError, "the role may not do that"),
     "53": (StoreUnavailableError, "the server has no connection or memory left"),
     "53100": (StorageFullError, "the disk of the server is full; nothing was stored"),
     "55P03": (StoreBusyError, "others kept a row or a table locked until the time was up"),
-    "57": (StoreUnavailableError, "the server is starting or shutting down, or ended the connection"),
+    "57": _AWAY,
     "57014": (StoreTimeoutError, "a statement was cancelled, or took longer than its timeout"),
-    "XX001": (CorruptStoreError, "the database is damaged"),
-    "XX002": (CorruptStoreError, "the database is damaged"),
+    "58030": _UNREADABLE,
+    "58P01": _UNREADABLE,
+    "XX001": _DAMAGED,
+    "XX002": _DAMAGED,
 }
 """By SQLSTATE; the longest prefix decides."""
 
@@ -68,7 +82,7 @@ def explained(error: BaseException, what: str) -> SessionStoreError:
     code = getattr(cause, "sqlite_errorcode", None)
     if code is not None:
         unknown = (SessionStoreError, f"{what} failed with {getattr(cause, 'sqlite_errorname', code)}")
-        kind, text = _SQLITE.get(code & 0xFF, unknown)
+        kind, text = _SQLITE.get(code) or _SQLITE.get(code & 0xFF, unknown)
         return kind(text)
     state = getattr(cause, "sqlstate", None)
     if state:

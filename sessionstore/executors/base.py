@@ -6,10 +6,11 @@ import asyncio
 import os
 import random
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from sessionstore.dialects.base import Call, Dialect, Rows
 from sessionstore.errors import InvalidArgumentError, StoreTimeoutError, TransientStoreError
+from sessionstore.executors.guarantees import check_database
 from sessionstore.limits import RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS
 from sessionstore.units.store import check_schema
 from sessionstore.units.unit import RunInstead, Unit
@@ -28,20 +29,21 @@ class Progress(Generic[T]):
     def __init__(self, unit: Unit[T], dialect: Dialect) -> None:
         self._steps = unit.steps(dialect)
         self.result: T
-        self.call: Call | None = None
-        self._advance(self._steps.__next__)
+        self.call: Call | None
+        self.send(None)
 
-    def send(self, rows: Rows) -> None:
-        """Hand over the rows of the statement."""
-        self._advance(self._steps.send, rows)
+    def send(self, rows: Rows | None) -> None:
+        """Hand over the rows of the statement; None to begin."""
+        try:
+            self.call = self._steps.send(rows)  # type: ignore[arg-type]
+        except StopIteration as done:
+            self.call = None
+            self.result = done.value
 
     def throw(self, error: Exception) -> None:
         """Tell that the statement failed; raises what the unit makes of it."""
-        self._advance(self._steps.throw, error)
-
-    def _advance(self, step: Any, *arguments: Any) -> None:
         try:
-            self.call = step(*arguments)
+            self.call = self._steps.throw(error)
         except StopIteration as done:
             self.call = None
             self.result = done.value
@@ -70,18 +72,21 @@ class Executor(ABC):
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self.checked = False
+        self.gone = False
         self._process = os.getpid()
 
     async def open(self, deadline: Deadline) -> None:
-        """Check once that the database's schema is one this code can work with.
+        """Check once that the database's schema is one this code can work with, and that its promises can hold.
 
         Raises:
             SchemaOutOfDateError: it is not.
+            SessionStoreError: they cannot.
         """
         if os.getpid() != self._process:
             raise InvalidArgumentError("this repository was made before the process forked; make another one")
         if not self.checked:
-            await self._retried(check_schema(), deadline)
+            facts, _ = await self._retried(check_schema(), deadline)
+            check_database(facts)
             self.checked = True
 
     async def run(self, unit: Unit[T], deadline: Deadline) -> T:
@@ -90,7 +95,8 @@ class Executor(ABC):
         Raises:
             SessionStoreError: of the unit, or translated from the driver's.
         """
-        await self.open(deadline)
+        if not self.checked or os.getpid() != self._process:
+            await self.open(deadline)
         result, unit = await self._retried(unit, deadline)
         if unit.then is not None and not self.dialect.one_writer and (following := unit.then(result)) is not None:
             try:
@@ -122,8 +128,9 @@ class Executor(ABC):
     async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
         """Run a unit once: whole or not at all."""
 
-    def stop(self) -> None:  # noqa: B027  # as close
+    def stop(self) -> None:
         """Take no more calls; what is held is let go of in the background."""
+        self.gone = True
 
     async def close(self) -> None:  # noqa: B027  # not every executor holds something
         """Let go of everything held. Calls under way end first."""

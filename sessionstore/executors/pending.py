@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from sessionstore.errors import StoreTimeoutError, TransientStoreError
@@ -18,54 +18,64 @@ class Pending:
     then dropped; work that has is finished, because a unit happens whole or not at all.
     """
 
-    __slots__ = ("deadline", "future", "hindrance", "outcome", "started", "unit", "unknown")
+    __slots__ = ("deadline", "error", "future", "hindrance", "result", "started", "task", "unit", "unknown")
 
     def __init__(self, unit: Unit[Any], deadline: Deadline) -> None:
         self.unit = unit
-        self.started = False
-        self.hindrance: TransientStoreError | None = None
-        self.outcome: tuple[bool, Any] = (False, None)
-        self.future: asyncio.Future[Any] = deadline.loop.create_future()
         self.deadline = deadline
-        self.unknown: Callable[[], bool] = lambda: self.started and not unit.kind.reads
+        self.future: asyncio.Future[Any] = deadline.loop.create_future()
+        self.started = False
+        self.unknown = False
+        """Whether nobody could tell, if the waiter left now, what became of the unit."""
+        self.task: asyncio.Task[None] | None = None
+        """What works on it, where that must end at the deadline too."""
+        self.hindrance: TransientStoreError | None = None
+        self.result: Any = None
+        self.error: BaseException | None = None
 
     async def wait(self) -> Any:
         """Wait for the result, until the deadline."""
-        timer = self.deadline.loop.call_at(self.deadline.at, self._expire)
+        timer = self.timer()
         try:
             return await self.future
         finally:
             timer.cancel()
 
+    def timer(self) -> asyncio.TimerHandle:
+        """Let the call end at the deadline, unless the timer is cancelled before."""
+        return self.deadline.loop.call_at(self.deadline.at, self._expire)
+
     def _expire(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
         if not self.future.done():
             error = None if self.started else self.hindrance
             self.future.set_exception(
-                error or StoreTimeoutError("the call did not end within its deadline", maybe_committed=self.unknown())
+                error or StoreTimeoutError("the call did not end within its deadline", maybe_committed=self.unknown)
             )
 
     def start(self) -> bool:
         """Begin the work, if somebody still waits for it."""
         self.started = not self.future.done()
+        self.unknown = self.started and not self.unit.kind.reads
         return self.started
 
     def succeed(self, result: Any) -> None:
         """Note the result; `deliver` hands it over."""
-        self.outcome = (True, result)
+        self.result, self.error = result, None
 
     def fail(self, error: BaseException) -> None:
         """Note the error; `deliver` hands it over."""
-        self.outcome = (False, error)
+        self.error = error
 
     def settle(self) -> None:
         """Give the outcome to whoever still waits. In the event loop only."""
         if self.future.done():
             return
-        good, value = self.outcome
-        if good:
-            self.future.set_result(value)
+        if self.error is None:
+            self.future.set_result(self.result)
         else:
-            self.future.set_exception(value)
+            self.future.set_exception(self.error)
 
 
 def deliver(calls: Iterable[Pending]) -> None:

@@ -8,14 +8,20 @@ from typing import Any, Final
 import asyncpg
 
 from sessionstore.dialects.faults import explained
-from sessionstore.errors import StoreBusyError, StoreUnavailableError
+from sessionstore.errors import StoreBusyError, StoreTimeoutError, StoreUnavailableError
 from sessionstore.units.unit import MessageIdTakenError
 
 BAD_OPTION: Final = "the database URL has an option, or a value of one, that the driver does not know"
 
+CONNECT: Final = "connect"
+"""What failed, where it is no statement: nothing was sent, and another try may reach the server."""
+
 MESSAGE_ID_INDEX: Final = "uq_sessionstore_messages_message_id"
 
 _DRIVERS: Final = (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+_ENDING: Final = frozenset({"25P03", "25P04", "40003", "57P01", "57P02", "57P05"})
+"""SQLSTATEs, beside class 08, with which the server ends a connection, or leaves open what became of a statement."""
 
 
 def translated(error: BaseException, statement: str) -> Exception:
@@ -30,6 +36,8 @@ def translated(error: BaseException, statement: str) -> Exception:
         return MessageIdTakenError()
     if isinstance(cause, asyncpg.InvalidCachedStatementError):
         return StoreBusyError("a migration changed a table in the middle of a statement")
+    if _timed_out(cause) and statement != CONNECT:
+        return StoreTimeoutError("a statement took longer than the driver's own timeout")
     if lost(cause):
         return StoreUnavailableError("the PostgreSQL server could not be reached, or went away")
     return explained(cause, f"statement {statement!r}")
@@ -48,10 +56,15 @@ def _message_id_taken(cause: Any) -> bool:
     return getattr(cause, "sqlstate", None) == "23505" and cause.constraint_name == MESSAGE_ID_INDEX
 
 
+def _timed_out(cause: Any) -> bool:
+    """Whether the driver's clock ran out; the operating system's error of that class has a number."""
+    return isinstance(cause, TimeoutError) and cause.errno is None
+
+
 def lost(error: BaseException) -> bool:
-    """Whether an error means that the connection is gone, whatever became of the statement."""
+    """Whether an error leaves open what became of the statement: the connection is gone, or was given up."""
     if isinstance(error, asyncpg.PostgresError):
-        return str(error.sqlstate or "")[:2] == "08" or error.sqlstate in {"57P01", "57P02"}
+        return str(error.sqlstate or "")[:2] == "08" or error.sqlstate in _ENDING
     return isinstance(error, (OSError, EOFError, asyncpg.InterfaceError, asyncpg.InternalClientError))
 
 

@@ -59,7 +59,7 @@ def _no_constant(_name: str) -> NoReturn:
 
 def encode(value: Json | Mapping[str, Json]) -> bytes:
     """Encode a value as the store encodes metadata and bodies."""
-    return codec.encode(value, max_bytes=limits.INT64_MAX, max_depth=limits.DEPTH_CEILING).text.encode()
+    return codec.encode(value, max_bytes=limits.INT64_MAX, max_depth=limits.DEPTH_CEILING).raw
 
 
 def encode_members(members: Mapping[str, Json]) -> list[bytes]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, Text, cast, column, func, literal_column, select, table, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sessionstore.dialects.base import Dialect
 from sessionstore.dialects.constructs import byte_length, database_clock, relation_exists
-from sessionstore.schema import Base, MaintenanceRow, SchemaRow
+from sessionstore.schema import Base, MaintenanceRow, Name, SchemaRow
 from sessionstore.statements.common import TENANT, fixed, m, number, s, statement, text
 
 JOBS: Final = Base.metadata.tables[MaintenanceRow.__tablename__]
@@ -37,6 +37,47 @@ SCHEMA_EXISTS: Final = fixed("schema_exists", select(relation_exists(text("relat
 """Looks into the catalog: a SELECT of a table that is not there would abort a caller's transaction."""
 
 SCHEMA: Final = fixed("schema", select(SchemaRow.__table__.c.revision, SchemaRow.__table__.c.compatible_from))
+
+SERVER_SETTINGS: Final = (
+    "server_encoding",
+    "fsync",
+    "full_page_writes",
+    "synchronous_commit",
+    "default_transaction_read_only",
+    "standard_conforming_strings",
+)
+"""What the guarantees rest on in PostgreSQL's configuration, by the names that it has there."""
+
+NOT_BYTEWISE: Final = "not_bytewise"
+"""The columns that are declared to compare bytewise and do not."""
+
+
+@statement("guarantees")
+def GUARANTEES(db: Dialect) -> Any:  # noqa: N802  # as CLAIM
+    """PostgreSQL only: `SERVER_SETTINGS`, NULL where it has no such setting, and `NOT_BYTEWISE`, NULL if none."""
+    settings = [func.current_setting(_quoted(name), true()).label(name) for name in SERVER_SETTINGS]
+    return select(*settings, _not_bytewise(db).scalar_subquery().label(NOT_BYTEWISE))
+
+
+def _not_bytewise(db: Dialect) -> Select[Any]:
+    attribute = table("pg_attribute", *map(column, ("attrelid", "attname", "attcollation")), schema="pg_catalog")
+    collation = table("pg_collation", column("oid"), column("collname"), schema="pg_catalog")
+    tables = Base.metadata.tables
+    names = sorted({each.name for of in tables.values() for each in of.c if each.type is Name})
+    return (
+        select(func.string_agg(cast(attribute.c.attname, Text), _quoted(", ")))
+        .join_from(attribute, collation, collation.c.oid == attribute.c.attcollation)
+        .where(
+            attribute.c.attrelid.in_([func.to_regclass(_quoted(db.qualified(name))) for name in tables]),
+            attribute.c.attname.in_([_quoted(name) for name in names]),
+            collation.c.collname.not_in([_quoted("C"), _quoted("POSIX")]),
+        )
+    )
+
+
+def _quoted(constant: str) -> Any:
+    return literal_column(f"'{constant}'")
+
 
 _PER_TENANT_SESSIONS: Final = select(
     s.tenant_id, func.count().label("sessions"), func.sum(s.next_position - s.first_position).label("messages")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sessionstore import codec
 from sessionstore.checks import check_instant, stored_instant
 from sessionstore.codec import Json
 from sessionstore.dialects.base import Row, Rows
 from sessionstore.errors import CorruptStoreError
-from sessionstore.values import SESSION_FIELDS, Message, Session, SessionSummary
+from sessionstore.values import SESSION_FIELDS, Message, Session, SessionSummary, maker
 
 _WIDTH = len(SESSION_FIELDS)
 
@@ -26,18 +26,19 @@ def session(row: Row, metadata: Rows = ()) -> Session:
     return session_with(row, decoded(row[0], metadata))
 
 
+_session: Final = maker(Session)
+_FIRST_TIME: Final = SESSION_FIELDS.index("created_at")
+
+
 def session_with(row: Row, metadata: dict[str, Json]) -> Session:
-    """A row of a session's columns, and its metadata."""
-    columns: dict[str, Any] = dict(zip(SESSION_FIELDS, row, strict=False))
-    for name in ("created_at", "updated_at", "last_accessed_at"):
-        columns[name] = stored_instant(columns[name])
-    return Session(**columns, metadata=metadata)
+    """A row of a session's columns, the last of which are its times, and its metadata."""
+    return _session((*row[:_FIRST_TIME], *map(stored_instant, row[_FIRST_TIME:_WIDTH]), metadata))
 
 
 def joined_session(rows: Rows) -> Session:
     """The rows of a session joined with its metadata: one for each key, or one with NULL for a key."""
-    found = ((row[_WIDTH], row[_WIDTH + 1], row[_WIDTH + 2]) for row in rows)
-    return session(rows[0], [entry for entry in found if entry[0] is not None])
+    found = [] if rows[0][_WIDTH] is None else [row[_WIDTH:] for row in rows]
+    return session(rows[0], found)
 
 
 def decoded(session_id: str, rows: Iterable[Row]) -> dict[str, Json]:
@@ -62,20 +63,18 @@ def messages(session_id: str, rows: Rows) -> list[Message]:
     return [Message(session_id, row) for row in rows]
 
 
+_summary: Final = maker(SessionSummary)
+
+
 def summary(row: Row) -> SessionSummary:
     """A row of a listing."""
-    try:
-        project = None if row[9] is None else codec.decode(row[9], bool(row[10]))
-    except ValueError:
-        project = None  # a damaged value fails the read of its own session, not a listing
-    return SessionSummary(
-        id=row[0],
-        user_id=row[1],
-        title=row[2],
-        parent_id=row[3],
-        message_count=row[4],
-        active_seed_id=row[5],
-        project_id=project if isinstance(project, str) else None,
-        created_at=stored_instant(row[6]),
-        updated_at=stored_instant(row[7]),
-    )
+    id_, user_id, title, parent_id, length, seed_id, created_at, updated_at, _, project, plain = row
+    if project is not None:
+        try:
+            project = codec.decode(project, bool(plain))
+        except ValueError:
+            project = None  # a damaged value fails the read of its own session, not a listing
+        if not isinstance(project, str):
+            project = None
+    times = stored_instant(created_at), stored_instant(updated_at)
+    return _summary((id_, user_id, title, parent_id, length, seed_id, project, *times))

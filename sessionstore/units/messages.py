@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from dataclasses import replace as replace_fields
 from itertools import count, islice
 from typing import Any, NamedTuple
 
@@ -27,8 +26,7 @@ class Appended(NamedTuple):
     created: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """What one append is to do.
 
     Attributes:
@@ -73,12 +71,12 @@ class Append:
         thorough = self._as(Kind.TRANSACTION, lambda _: self._knowing_ids())
         params = {**self.key, "count": len(batch.rows), "expected": self.expected, **Stamp.of_now().changed}
         if db.modifying_ctes and not batch.ids:
-            rows = yield messages.APPEND(batch.rows, **params)
+            rows = yield messages.append(batch.rows, **params)
         else:
             rows = yield messages.ADVANCE(**params)
             if rows:
                 try:
-                    yield messages.INSERT(batch.rows, **self.key, first=rows[0][0], now=params["now"])
+                    yield messages.insert_rows(batch.rows, **self.key, first=rows[0][0], now=params["now"])
                 except MessageIdTakenError:
                     raise RunInstead(thorough) from None
         if not rows:
@@ -129,13 +127,13 @@ class Append:
         rows = yield messages.ADVANCE(**self.key, count=len(new), expected=None, **stamp.changed)
         first = rows[0][0]
         renumbered = [row._replace(step=step) for step, row in enumerate(new)]
-        yield messages.INSERT(renumbered, **self.key, first=first, now=stamp.now)
+        yield messages.insert_rows(renumbered, **self.key, first=first, now=stamp.now)
         following = count(first)
         return Appended([stored[row.message_id] if row.message_id in stored else next(following) for row in batch.rows])
 
     def _stored(self) -> Steps[dict[str | None, int]]:
         """The positions of the batch's ids that are stored already, each with an equal body."""
-        bodies = {row.message_id: row.body.encode() for row in self.batch.rows if row.message_id is not None}
+        bodies = {row.message_id: row.body for row in self.batch.rows if row.message_id is not None}
         if not bodies:
             return {}
         positions: dict[str | None, int] = {}
@@ -162,7 +160,7 @@ def _joined(parts: list[Append]) -> Unit[list[Appended]]:
     rows = [row for part in parts for row in part.batch.rows]
     renumbered = [row._replace(step=step) for step, row in enumerate(rows)]
     size = sum(part.batch.size for part in parts)
-    whole = replace_fields(parts[0], batch=Batch(renumbered, size, ids=0))
+    whole = parts[0]._replace(batch=Batch(renumbered, size, ids=0))
 
     def steps(db: Dialect) -> Steps[list[Appended]]:
         positions = iter((yield from whole._directly(db)).positions)  # noqa: SLF001  # of this module
@@ -309,7 +307,7 @@ def replace(tenant: str, session_id: str, batch: Batch, *, expected: int | None)
 def insert(key: dict[str, Any], rows: list[MessageRow], *, first: int, now: int) -> Steps[None]:
     """Insert any number of rows, a bounded chunk a statement."""
     for chunk in _chunks(rows):
-        yield messages.INSERT(chunk, **key, first=first, now=now)
+        yield messages.insert_rows(chunk, **key, first=first, now=now)
 
 
 def _chunks(rows: list[MessageRow]) -> Iterator[list[MessageRow]]:
@@ -340,7 +338,7 @@ def compact(tenant: str, session_id: str, summary: Batch, *, keep: int, expected
             message_id = summary.rows[0].message_id
             if message_id is not None and (yield messages.STORED_IDS(**key, ids=[message_id])):
                 raise MessageIdConflictError(session_id, message_id)
-            yield messages.INSERT(summary.rows, **key, first=cut - 1, now=stamp.now)
+            yield messages.insert_rows(summary.rows, **key, first=cut - 1, now=stamp.now)
         return (yield from with_metadata(tenant, row))
 
     return Unit("compact", Kind.TRANSACTION, steps, size=summary.size)

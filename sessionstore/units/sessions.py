@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sessionstore import codec
 from sessionstore.checks import to_datetime
@@ -32,8 +31,14 @@ class MetadataValue(NamedTuple):
     value_key: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewSession:
+_UNUSED: Final[dict[str, Any]] = {
+    **dict.fromkeys(("summary", "active_seed_id", "active_persona_id", "parent_id", "fork_position")),
+    **dict.fromkeys(("first_position", "next_position", "version", "next_event"), 0),
+}
+"""Columns that say nothing yet."""
+
+
+class NewSession(NamedTuple):
     """The columns that a caller gives a new session."""
 
     user_id: str = ""
@@ -41,15 +46,17 @@ class NewSession:
     max_turns: int = 0
     system_message: str | None = None
     title: str | None = None
-    metadata: tuple[MetadataValue, ...] = field(default=())
+    metadata: tuple[MetadataValue, ...] = ()
 
     @property
     def columns(self) -> dict[str, Any]:
         """Parameters of the INSERT."""
-        return {
-            **{name: getattr(self, name) for name in ("user_id", "model", "max_turns", "system_message", "title")},
-            **dict.fromkeys(("summary", "active_seed_id", "active_persona_id", "parent_id", "fork_position")),
-            **dict.fromkeys(("first_position", "next_position", "version", "next_event"), 0),
+        return _UNUSED | {
+            "user_id": self.user_id,
+            "model": self.model,
+            "max_turns": self.max_turns,
+            "system_message": self.system_message,
+            "title": self.title,
         }
 
 

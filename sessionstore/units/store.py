@@ -16,10 +16,10 @@ def upgrade_command(schema: str | None = None) -> str:
     return "sessionstore db upgrade" + (f" --schema {schema}" if schema else "")
 
 
-def check_schema() -> Unit[None]:
-    """Refuse a database older than this code needs, or one that needs newer code."""
+def check_schema() -> Unit[dict[str, str | None]]:
+    """Refuse a database older than this code needs, or one that needs newer code; gives what its guarantees rest on."""
 
-    def steps(db: Dialect) -> Steps[None]:
+    def steps(db: Dialect) -> Steps[dict[str, str | None]]:
         exists = yield maintenance.SCHEMA_EXISTS(relation=db.qualified(SchemaRow.__tablename__))
         rows = (yield maintenance.SCHEMA()) if exists[0][0] else ()
         command = upgrade_command(db.schema)
@@ -31,6 +31,10 @@ def check_schema() -> Unit[None]:
         if compatible_from > REVISION:
             upgrade_code = f"pip install --upgrade sessionstore  (the tables need code of {compatible_from} or later)"
             raise SchemaOutOfDateError(found=revision, expected=REVISION, command=upgrade_code)
+        if db.one_writer:
+            return {}  # what it rests on there hangs on each connection
+        [facts] = yield maintenance.GUARANTEES()
+        return dict(zip((*maintenance.SERVER_SETTINGS, maintenance.NOT_BYTEWISE), facts, strict=True))
 
     return Unit("check_schema", Kind.READ, steps)
 

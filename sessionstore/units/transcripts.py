@@ -180,4 +180,4 @@ class Save:
 def _equal(stored: Row, row: MessageRow) -> bool:
     _, role, body, _, message_id, created_at = stored
     same_time = row.created_at is None or mapping.micros(created_at) == row.created_at
-    return same_time and role == row.role and message_id == row.message_id and bytes(body) == row.body.encode()
+    return same_time and role == row.role and message_id == row.message_id and bytes(body) == row.body

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Hashable
-from dataclasses import dataclass
-from enum import Enum, auto
-from typing import Any, Generic, TypeAlias, TypeVar
+from enum import Enum
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from sessionstore.dialects.base import Call, Dialect, Rows
 from sessionstore.limits import ACTIVITY_BUCKET_MICROS
@@ -18,25 +17,24 @@ Steps: TypeAlias = Generator[Call, Rows, T]
 
 
 class Kind(Enum):
-    """What a unit needs of the database."""
+    """What a unit needs of the database; `reads` where nothing is written."""
 
-    READ = auto()
+    reads: bool
+
+    READ = "read"
     """Reads; each statement may see a moment of its own."""
-    SNAPSHOT = auto()
+    SNAPSHOT = "snapshot"
     """Reads; all statements see the same moment."""
-    WRITE = auto()
+    WRITE = "write"
     """Writes with one statement, that commits for itself; others only read."""
-    TRANSACTION = auto()
+    TRANSACTION = "transaction"
     """Writes with several statements, all or none."""
 
-    @property
-    def reads(self) -> bool:
-        """Whether nothing is written."""
-        return self in {Kind.READ, Kind.SNAPSHOT}
+    def __init__(self, name: str) -> None:
+        self.reads = name in {"read", "snapshot"}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Unit(Generic[T]):
+class Unit(NamedTuple, Generic[T]):
     """A unit of work: replayable, because it is a function of its arguments.
 
     Attributes:
@@ -59,8 +57,7 @@ class Unit(Generic[T]):
     joint: Joint[T] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Joint(Generic[T]):
+class Joint(NamedTuple, Generic[T]):
     """How units may be run as one.
 
     Attributes:
@@ -71,7 +68,7 @@ class Joint(Generic[T]):
 
     key: Hashable
     part: Any
-    join: Callable[[list[Any]], Unit[list[T]]]
+    join: Callable[[list[Any]], Unit[Any]]
 
 
 class RunInstead(Exception):  # noqa: N818  # not an error: a unit hands over to another one
@@ -86,9 +83,8 @@ class MessageIdTakenError(Exception):
     """Thrown into a unit: a statement would have stored a message id of the session a second time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """The moment of a call, by this process's clock, as the statements take it."""
+class Stamp(NamedTuple):
+    """The moment of a call, by this process's clock in microseconds since 1970, as the statements take it."""
 
     now: int
 

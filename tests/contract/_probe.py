@@ -141,13 +141,14 @@ PARAMETERS: Final[dict[str, Any]] = {
     for name, value in part.items()
 }
 PARAMETERS.update({f"set_{name}": True for name in COLUMNS})
+PARAMETERS.update(dict.fromkeys(("after_tenant", "after_category", "after_name", "after_format"), ""), after_key="k")
 PARAMETERS.update({f"{name}_{at}": value for at in range(METADATA_FILTERS) for name, value in FILTER.items()})
 """What the statements are sent, by the names of their parameters."""
 
 ROWS: Final[dict[str, list[tuple[Any, ...]]]] = {
     "insert_messages": [
-        (0, "user", '{"role":"user"}', True, None, None, None, None, None),
-        (1, "tool", NUL, False, "new", T, "seed", "3", False),
+        (0, "user", b'{"role":"user"}', True, None, None, None, None, None),
+        (1, "tool", NUL.encode(), False, "new", T, "seed", "3", False),
     ],
     "set_metadata": [("k", "2.50", True, "2.50"), ("new", r'"\ud800"', False, r'"\ud800"')],
 }

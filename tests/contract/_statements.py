@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DIALECTS: Final = (dialect_of("sqlite", "aiosqlite"), dialect_of("postgresql", "asyncpg"))
 
-POSTGRESQL_ONLY: Final = {"append"}
+POSTGRESQL_ONLY: Final = {"append", "guarantees"}
 """And the statements that delete victims together with their children."""
 
 MAKERS: Final = {"fixed"}

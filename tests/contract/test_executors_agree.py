@@ -46,7 +46,7 @@ class Answer(NamedTuple):
 def calls(sent: Sent, dialect: Dialect) -> list[Call]:
     """A statement with each set of its parameters."""
     name = sent.statement.name
-    wanted = {parameter.name for parameter in dialect.compile(sent.statement).parameters}
+    wanted = set(dialect.compile(sent.statement).names)
     rows = ROWS.get(name)
     found = []
     for others in ({}, *OTHERS.get(name, [])):
@@ -244,7 +244,7 @@ def test_every_statement_is_tried() -> None:
         for dialect in DIALECTS:
             if dialect.name in sent.databases:
                 compiled = dialect.compile(sent.statement)
-                named = {parameter.name for parameter in compiled.parameters}
+                named = set(compiled.names)
                 assert named <= PARAMETERS.keys() | set(sent.statement.columns) | compiled.constants.keys(), sent.where
     assert set(ROWS) == {sent.statement.name for sent in STATEMENTS if sent.statement.columns}
     assert OTHERS.keys() <= {sent.statement.name for sent in STATEMENTS}

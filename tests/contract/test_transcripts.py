@@ -195,6 +195,8 @@ async def test_a_bad_transcript_changes_nothing(every_way: SessionRepository) ->
         {"user_id": " "},
         {"max_turns": -1},
         {"parent_id": ""},
+        {"parent_id": "s"},
+        {"parent_id": None, "fork_position": 1},
         {"metadata": {"": 1}},
         {"metadata": {"k": float("nan")}},
         {"created_at": naive},

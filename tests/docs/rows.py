@@ -143,7 +143,6 @@ OPEN: Final = {
     "P4": "networks that go dark without a word",
     "P9": "old code beside a later migration: there is one revision so far",
     "P10": "sizes of a million; today plans are read, and statements and round trips counted",
-    "P11": "statements inside `within()`, which your engine and the driver's logger may write out",
     "P12": "a full disk of the PostgreSQL server",
     "P13": "how long a call waits at most",
 }

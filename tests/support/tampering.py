@@ -131,15 +131,17 @@ def fork_touching_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def append_doing_nothing_on_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the database skip the messages whose ids are stored, after their positions were assigned."""
 
+    honest = message_statements.inserting(bare=False)
+
     def build(db: Dialect) -> Any:
-        insert_: Any = message_statements.INSERT.build(db)
+        insert_: Any = honest.build(db)
         dialect_insert: Any = postgresql.insert if db.array_rows else None
         if dialect_insert is None:
             return insert_.prefix_with("OR IGNORE")
         skipping = dialect_insert(MESSAGES).inline()
         return skipping.from_select(insert_._select_names, insert_.select).on_conflict_do_nothing()
 
-    statement = Statement("insert_new", build, message_statements.INSERT.columns)
+    statement = Statement("insert_new", build, honest.columns)
 
     def steps(self: Append, _db: Dialect) -> Steps[Appended]:
         stamp = Stamp.of_now()

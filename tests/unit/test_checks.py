@@ -380,6 +380,11 @@ class TestInstants:
         assert again == value.astimezone(UTC)
         assert again.tzinfo is UTC
 
+    @pytest.mark.parametrize("seconds", [0, 2**20, 1_700_000_000, 2**31, 2**32, 2**34, 2**37])
+    def test_the_shorter_way_is_as_exact(self, seconds: int) -> None:
+        for micros in range(seconds * 1_000_000 - 2_000, seconds * 1_000_000 + 2_000):
+            assert checks.to_datetime(micros) == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+
     @given(st.datetimes(timezones=st.just(UTC)))
     @settings(deadline=None)
     def test_any_instant_exact_to_the_microsecond(self, value: datetime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sqlite3
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,10 @@ from sessionstore import (
     SessionStoreError,
     StorageFullError,
     StoreBusyError,
+    StoreTimeoutError,
     StoreUnavailableError,
 )
-from sessionstore.executors.translate import MESSAGE_ID_INDEX, translated
+from sessionstore.executors.translate import CONNECT, MESSAGE_ID_INDEX, lost, never_sent, translated
 from sessionstore.units.unit import MessageIdTakenError
 
 if TYPE_CHECKING:
@@ -39,17 +41,25 @@ BY_STATE: dict[str, type[SessionStoreError]] = {
     "57P01": StoreUnavailableError,
     "57P02": StoreUnavailableError,
     "57P03": StoreUnavailableError,
+    "57P05": StoreUnavailableError,
     "53300": StoreUnavailableError,
+    "25P03": StoreUnavailableError,
+    "25P04": StoreUnavailableError,
+    "40003": StoreUnavailableError,
+    "57014": StoreTimeoutError,
     "40001": StoreBusyError,
     "40P01": StoreBusyError,
     "55P03": StoreBusyError,
     "53100": StorageFullError,
     "25006": ReadOnlyStoreError,
     "42501": ReadOnlyStoreError,
+    "58030": CorruptStoreError,
+    "58P01": CorruptStoreError,
     "XX001": CorruptStoreError,
     "XX002": CorruptStoreError,
     "22021": SessionStoreError,
     "23505": SessionStoreError,
+    "40002": SessionStoreError,
     "42P01": SessionStoreError,
     "XX000": SessionStoreError,
 }
@@ -60,7 +70,9 @@ BY_CODE: dict[int, type[SessionStoreError]] = {
     sqlite3.SQLITE_BUSY_RECOVERY: StoreBusyError,
     sqlite3.SQLITE_LOCKED: StoreBusyError,
     sqlite3.SQLITE_LOCKED_SHAREDCACHE: StoreBusyError,
+    sqlite3.SQLITE_PROTOCOL: StoreBusyError,
     sqlite3.SQLITE_FULL: StorageFullError,
+    sqlite3.SQLITE_IOERR_SHMSIZE: StorageFullError,
     sqlite3.SQLITE_READONLY: ReadOnlyStoreError,
     sqlite3.SQLITE_READONLY_DBMOVED: ReadOnlyStoreError,
     sqlite3.SQLITE_PERM: ReadOnlyStoreError,
@@ -71,6 +83,8 @@ BY_CODE: dict[int, type[SessionStoreError]] = {
     sqlite3.SQLITE_IOERR: CorruptStoreError,
     sqlite3.SQLITE_IOERR_WRITE: CorruptStoreError,
     sqlite3.SQLITE_ERROR: SessionStoreError,
+    sqlite3.SQLITE_INTERRUPT: SessionStoreError,
+    sqlite3.SQLITE_NOMEM: SessionStoreError,
     sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: SessionStoreError,
     sqlite3.SQLITE_CONSTRAINT_CHECK: SessionStoreError,
 }
@@ -113,7 +127,7 @@ def _check(error: Exception, kind: type[Exception]) -> None:
     assert SECRET not in f"{error} {error!r} {vars(error)}"
     assert error.__cause__ is None
     assert error.__context__ is None
-    if isinstance(error, StoreBusyError | StoreUnavailableError):
+    if isinstance(error, StoreBusyError | StoreUnavailableError | StoreTimeoutError):
         assert error.retryable
         assert not error.maybe_committed
 
@@ -155,6 +169,41 @@ def test_others_name_the_statement(error: Exception, wrapped: Any) -> None:
 def test_lost_connection(error: Exception, wrapped: Any) -> None:
     """F14, P11: what has no SQLSTATE came from a connection that is gone."""
     _check(translated(wrapped(error), "append"), StoreUnavailableError)
+
+
+def test_drivers_own_timeout(wrapped: Any) -> None:
+    """F14, P4: a driver that gave up waiting is a timeout; a network that gave up is a lost connection."""
+    _check(translated(wrapped(TimeoutError()), "append"), StoreTimeoutError)
+    _check(translated(wrapped(TimeoutError(errno.ETIMEDOUT, SECRET)), "append"), StoreUnavailableError)
+    _check(translated(wrapped(TimeoutError()), CONNECT), StoreUnavailableError)
+
+
+UNKNOWN: dict[str, Exception] = {
+    **{state: postgres_error(state) for state in ("08000", "08003", "08006", "08007", "08P01", "40003")},
+    **{state: postgres_error(state) for state in ("57P01", "57P02", "57P05", "25P03", "25P04")},
+    "reset": ConnectionResetError(SECRET),
+    "driver's timeout": TimeoutError(),
+    "network's timeout": TimeoutError(errno.ETIMEDOUT, SECRET),
+    "end of file": EOFError(),
+    "protocol": asyncpg.ProtocolError(SECRET),
+}
+"""After these nobody knows what became of the statement, unless it had no chance to commit."""
+
+DEFINITE = ("40001", "40P01", "55P03", "53100", "53200", "53300", "25006", "42501", "57014", "23505", "0A000", "XX000")
+"""With these the server has answered: the statement did not happen."""
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_unknown_outcomes(case: str) -> None:
+    """P3, P4: what the server did not answer may have happened."""
+    assert lost(UNKNOWN[case])
+    assert not never_sent(UNKNOWN[case])
+
+
+def test_definite_outcomes() -> None:
+    """P3, P4: what the server refused, and what was never sent, has not happened."""
+    assert not any(lost(postgres_error(state)) for state in DEFINITE)
+    assert never_sent(asyncpg.InterfaceError(SECRET))
 
 
 def test_cached_statement(wrapped: Any) -> None:
