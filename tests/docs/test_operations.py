@@ -30,6 +30,7 @@ def test_the_settings_of_sqlite_are_those_that_are_documented(sqlite_file: Path)
         found = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in written}
     assert found.pop("journal_size_limit") == 64 * 2**20
     assert written.pop("journal_size_limit") == "64 MiB"
+    assert (found.pop("secure_delete"), written.pop("secure_delete")) == (2, "FAST")
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "trusted_schema": 0}
     assert written == {"journal_mode": "WAL", "synchronous": "FULL", "foreign_keys": "on", "trusted_schema": "off"}
 
