@@ -10,19 +10,22 @@ PYTEST_ARGS ?=
 # Two stamps in one environment: the demo needs the library alone, so that a newcomer does not wait for the tools.
 RUNTIME = $(VENV)/.installed-runtime
 DEVELOP = $(VENV)/.installed-develop
+PEERS = .peers/.installed
+BENCH_ARGS ?=
 
-.PHONY: help venv demo test test-long lint format bench build clean
+.PHONY: help venv demo test test-long lint format bench bench-peers build clean
 
 help:
 	@echo "make demo       see in ten seconds what sessionstore does"
 	@echo "make test       run the tests, on SQLite and PostgreSQL, with branch coverage"
-	@echo "make test-long  the same with the slow tests and many more random examples"
+	@echo "make test-long  the same with the slow tests, many more random examples and faults"
 	@echo "make lint       ruff, mypy, import-linter"
 	@echo "make format     format the code, mend what ruff can mend"
-	@echo "make bench      run the benchmarks"
+	@echo "make bench      measure the store against its floor (BENCH_ARGS='--only W1,W4 --database sqlite')"
+	@echo "make bench-peers  the same with other stores, and draw docs/benchmarks.svg"
 	@echo "make build      build the sdist and the wheel into dist/"
 	@echo "make venv       only set up $(VENV)"
-	@echo "make clean      remove $(VENV) and everything generated"
+	@echo "make clean      remove $(VENV), .peers and everything generated"
 	@echo ""
 	@echo "PYTHON=python3.12 chooses the interpreter (3.11 or newer), PYTEST_ARGS='-k fork -x' goes to pytest."
 
@@ -48,7 +51,8 @@ test: $(DEVELOP)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not long" --cov --cov-fail-under=95 $(PYTEST_ARGS)
 
 test-long: $(DEVELOP)
-	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=long --timeout=900 $(PYTEST_ARGS)
+	SESSIONSTORE_TEST_ROUNDS=full $(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=long --timeout=900 \
+		$(PYTEST_ARGS)
 
 lint: $(DEVELOP)
 	@status=0; \
@@ -62,11 +66,22 @@ format: $(DEVELOP)
 	$(BIN)/ruff format .
 
 bench: $(DEVELOP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+# The other stores need an environment of their own: what they require is much, and some of it other than ours.
+bench-peers: $(PEERS)
+	.peers/bin/python -m benchmarks --peers --json benchmarks.json $(BENCH_ARGS)
+	.peers/bin/python -m benchmarks.plot benchmarks.json docs/benchmarks.svg
+	.peers/bin/python -m benchmarks.readme benchmarks.json README.md
+
+$(PEERS): pyproject.toml
+	@"$(PYTHON)" -m venv .peers
+	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,bench,peers]"
+	@touch $@
 
 build: $(DEVELOP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .peers benchmarks.json build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -172,7 +172,7 @@ async def _stored(database: Database, url: str, acknowledged: list[Any]) -> list
     found = []
     for session_id, position, text in rows:
         message = orjson.loads(text)
-        found.append((session_id, position, message["task"], message["number"]))
+        found.append((session_id, position, int(message["task"]), int(message["number"])))
     return found
 
 

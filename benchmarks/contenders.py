@@ -20,8 +20,8 @@ from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from benchmarks.data import PRUNE_TENANT
-from benchmarks.floor_postgresql import PostgresFloor, PostgresTextFloor
-from benchmarks.floor_sqlite import SqliteFloor, SqliteTextFloor
+from benchmarks.floor_postgresql import PostgresBytesFloor, PostgresFloor
+from benchmarks.floor_sqlite import SqliteBytesFloor, SqliteFloor
 from sessionstore import PrunePolicy, Session, SessionRepository
 
 OURS: Final = "sessionstore"
@@ -125,8 +125,8 @@ class StoreOnEngine(Store):
 
 
 FLOORS: Final[dict[str, tuple[type[Contender], ...]]] = {
-    "sqlite": (SqliteFloor, SqliteTextFloor),
-    "postgresql": (PostgresFloor, PostgresTextFloor),
+    "sqlite": (SqliteFloor, SqliteBytesFloor),
+    "postgresql": (PostgresFloor, PostgresBytesFloor),
 }
 FLOOR: Final = SqliteFloor.name
 STORES: Final[tuple[type[Contender], ...]] = (Store, StoreOnEngine)

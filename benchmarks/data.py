@@ -47,7 +47,7 @@ def named(name: str) -> str:
 def body(number: int, *, task: int = 0, size: int = BODY_BYTES) -> dict[str, Any]:
     """A message of about 500 encoded bytes, some of them not ASCII; `task` and `number` say which one it is."""
     source = random.Random(number % BODIES)
-    message = {"role": ("user", "assistant")[number % 2], "content": "", "task": task, "number": number}
+    message = {"role": ("user", "assistant")[number % 2], "content": "", "task": str(task), "number": str(number)}
     room = size - len(orjson.dumps(message))
     words: list[str] = []
     while room > 0:

@@ -49,10 +49,10 @@ SELECT first FROM head
 """  # noqa: S608
 
 _MESSAGES: Final = """
-SELECT position, role, json_send(body), plain, message_id, created_at FROM sessionstore_messages
+SELECT position, role, body, plain, message_id, created_at FROM sessionstore_messages
 WHERE tenant_id = $1 AND session_id = $2 ORDER BY position
 """
-_MESSAGES_AS_TEXT: Final = _MESSAGES.replace("json_send(body)", "body")
+_MESSAGES_AS_BYTES: Final = _MESSAGES.replace("body", "json_send(body)")
 _NEWEST: Final = " DESC LIMIT $3"
 
 _LIST: Final = """
@@ -236,10 +236,10 @@ class PostgresFloor:
         return gone
 
 
-class PostgresTextFloor:
-    """The same reads with bodies as `str`, as the driver gives `json` unless asked for bytes."""
+class PostgresBytesFloor:
+    """The same reads with bodies as bytes, as the store asks for them, instead of `str`, as the driver gives `json`."""
 
-    name = "floor, str"
+    name = "floor, bytes"
     needs = "sessionstore"
 
     def __init__(self, connection: Any, messages: Any, newest: Any) -> None:
@@ -251,8 +251,8 @@ class PostgresTextFloor:
     async def open(cls, url: str) -> Self:
         """Connect, and prepare both statements."""
         connection = await asyncpg.connect(_address(url))
-        newest = await connection.prepare(_MESSAGES_AS_TEXT + _NEWEST)
-        return cls(connection, await connection.prepare(_MESSAGES_AS_TEXT), newest)
+        newest = await connection.prepare(_MESSAGES_AS_BYTES + _NEWEST)
+        return cls(connection, await connection.prepare(_MESSAGES_AS_BYTES), newest)
 
     async def close(self) -> None:
         """Close the connection."""

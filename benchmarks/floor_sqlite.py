@@ -36,10 +36,10 @@ VALUES ('', ?, ?, ?, ?, 1, ?)
 """
 
 _MESSAGES: Final = """
-SELECT position, role, CAST(body AS BLOB), plain, message_id, created_at FROM sessionstore_messages
+SELECT position, role, body, plain, message_id, created_at FROM sessionstore_messages
 WHERE tenant_id = '' AND session_id = ? ORDER BY position
 """
-_MESSAGES_AS_TEXT: Final = _MESSAGES.replace("CAST(body AS BLOB)", "body")
+_MESSAGES_AS_BYTES: Final = _MESSAGES.replace("body", "CAST(body AS BLOB)")
 _NEWEST: Final = " DESC LIMIT ?"
 
 _LIST: Final = """
@@ -228,19 +228,19 @@ class SqliteFloor(_OnConnection):
         return len(ids)
 
 
-class SqliteTextFloor(_OnConnection):
-    """The same reads with bodies as `str`, as the driver gives TEXT unless asked for bytes."""
+class SqliteBytesFloor(_OnConnection):
+    """The same reads with bodies asked for as bytes, as the store does, instead of `str`, as the driver gives TEXT."""
 
-    name = "floor, str"
+    name = "floor, bytes"
     needs = "sessionstore"
 
     async def read(self, session_id: str) -> list[Any]:
         """Read the bodies of a session."""
-        return [orjson.loads(row[2]) for row in self._execute(_MESSAGES_AS_TEXT, (session_id,)).fetchall()]
+        return [orjson.loads(row[2]) for row in self._execute(_MESSAGES_AS_BYTES, (session_id,)).fetchall()]
 
     async def read_last(self, session_id: str, count: int) -> list[Any]:
         """Read the bodies of the last messages."""
-        rows = self._execute(_MESSAGES_AS_TEXT + _NEWEST, (session_id, count)).fetchall()
+        rows = self._execute(_MESSAGES_AS_BYTES + _NEWEST, (session_id, count)).fetchall()
         return [orjson.loads(row[2]) for row in reversed(rows)]
 
 

@@ -116,7 +116,7 @@ class Workloads:
             async def chat(task: int) -> None:
                 session_id = ids[task]
                 for message in messages[task]:
-                    done.append((session_id, await append(session_id, message), task, message["number"]))
+                    done.append((session_id, await append(session_id, message), task, int(message["number"])))
 
             with undisturbed():
                 start = clock()

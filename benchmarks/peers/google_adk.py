@@ -91,7 +91,7 @@ class GoogleAdk:
 
     def mark(self, message: Any) -> tuple[int, int]:
         """Task and number of an event."""
-        return message.custom_metadata["task"], message.custom_metadata["number"]
+        return int(message.custom_metadata["task"]), int(message.custom_metadata["number"])
 
     async def _get(self, session_id: str, config: Any = None) -> Any:
         found = await self._service.get_session(app_name=_APP, user_id=_USER, session_id=session_id, config=config)

@@ -63,7 +63,7 @@ class Langchain:
 
     def mark(self, message: Any) -> tuple[int, int]:
         """Task and number of a message."""
-        return message.additional_kwargs["task"], message.additional_kwargs["number"]
+        return int(message.additional_kwargs["task"]), int(message.additional_kwargs["number"])
 
     def _history(self, session_id: str) -> Any:
         history = self._histories.get(session_id)

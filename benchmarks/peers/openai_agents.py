@@ -53,7 +53,7 @@ class _Openai:
 
     def mark(self, message: Any) -> tuple[int, int]:
         """Task and number of a message."""
-        return message["task"], message["number"]
+        return int(message["task"]), int(message["number"])
 
 
 class OpenaiSqlAlchemy(_Openai):
