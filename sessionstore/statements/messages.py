@@ -65,6 +65,11 @@ def incoming(types: dict[str, Any]) -> Any:
     return func.unnest(*arrays).table_valued(*columns, name="incoming").render_derived()
 
 
+def _parameters(types: dict[str, Any]) -> dict[str, Any]:
+    """A single row, from a parameter a column."""
+    return {name: param(name, kind) for name, kind in types.items()}
+
+
 def _values(row: Any, first: Any, types: dict[str, Any]) -> dict[str, Any]:
     """The columns of a message, from an incoming row and the position of the first."""
     given = {name: row[name] for name in types if name != "step"}
@@ -85,8 +90,7 @@ def inserting(*, bare: bool) -> Statement:
 
     def build(db: Dialect) -> Any:
         if not db.array_rows:
-            row = {entry: param(entry, kind) for entry, kind in types.items()}
-            return insert(MESSAGES).inline().values(_values(row, number("first"), types))
+            return insert(MESSAGES).inline().values(_values(_parameters(types), number("first"), types))
         rows = incoming(types)
         values = _values(rows.c, number("first"), types)
         return insert(MESSAGES).inline().from_select(list(values), select(*values.values()).select_from(rows))
@@ -121,11 +125,11 @@ def appending(*, bare: bool) -> Statement:
     """
     types = _BARE if bare else _WHOLE
 
-    def build(_db: Dialect) -> Any:
+    def build(db: Dialect) -> Any:
         head = _advance().cte("head")
-        rows = incoming(types)
-        values = _values(rows.c, head.c.first, types)
-        chosen = select(*values.values()).select_from(head, rows)
+        rows = incoming(types) if db.array_rows else None
+        values = _values(_parameters(types) if rows is None else rows.c, head.c.first, types)
+        chosen = select(*values.values()).select_from(head, *() if rows is None else (rows,))
         inserted = insert(MESSAGES).inline().from_select(list(values), chosen)
         return select(head.c.first).add_cte(inserted.cte("inserted"))
 

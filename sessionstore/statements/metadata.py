@@ -39,7 +39,8 @@ def SET(db: Dialect) -> Any:  # noqa: N802  # a statement, named like the consta
         "value_key": row["value_key"],
     }
     if rows is None:
-        upsert: Any = sqlite.insert(METADATA).inline().values(values)
+        insert_: Any = postgresql.insert if db.modifying_ctes else sqlite.insert
+        upsert = insert_(METADATA).inline().values(values)
     else:
         upsert = (
             postgresql.insert(METADATA).inline().from_select(list(values), select(*values.values()).select_from(rows))

@@ -51,7 +51,8 @@ def calls(sent: Sent, dialect: Dialect) -> list[Call]:
     found = []
     for others in ({}, *OTHERS.get(name, [])):
         given = {key: value for key, value in (PARAMETERS | others).items() if key in wanted}
-        found.append(sent.statement(rows, **given) if rows else sent.statement(**given))
+        # A single row has a form of its own where several travel as arrays.
+        found += [sent.statement(some, **given) for some in (rows, rows[:1])] if rows else [sent.statement(**given)]
     return found
 
 
