@@ -47,6 +47,7 @@ class _Shared:
         self.owned = owned
         self.migrate = migrate
         self.closed = False
+        self.closing: asyncio.Task[None] | None = None
         self.executor: Executor | None = None
         self.entered = 0
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -148,8 +149,16 @@ class Handle:
         those of other handles made from this one. Inside a caller's transaction there is nothing to close.
         """
         shared = self._shared
-        if shared.closed or self._joined is not None:
+        if self._joined is not None:
             return
+        if shared.closing is None:
+            shared.closing = asyncio.get_running_loop().create_task(self._close())
+        if not shared.closing.done():
+            # To its end, even if whoever waits for it is cancelled: what is held would never be let go of.
+            await asyncio.shield(shared.closing)
+
+    async def _close(self) -> None:
+        shared = self._shared
         if shared.tasks:
             await asyncio.wait(shared.tasks, timeout=PRUNE_CLOSE_SECONDS)
         executor = self._executor if shared.owned else None
@@ -164,11 +173,11 @@ class Handle:
 
     @property
     def _executor(self) -> Executor:
-        if self._joined is not None:
-            return self._joined
         shared = self._shared
         if shared.closed:
             raise StoreClosedError
+        if self._joined is not None:
+            return self._joined
         executor = shared.executor
         if executor is None or executor.gone:  # as is that of an engine that was disposed of
             executor = shared.executor = executor_for(

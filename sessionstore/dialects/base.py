@@ -69,8 +69,6 @@ class _Compiled:
     choose: Callable[[tuple[Any, ...]], tuple[Any, ...]]
 
     def arguments(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
-        if self.constants:
-            params = {**self.constants, **params}
         values = [params[name] for name in self.names]
         for place, adapt in self.adapters:
             values[place] = adapt(values[place])
@@ -119,6 +117,8 @@ class Dialect:
         compiled = self._compiled.get(statement)
         if compiled is None:
             compiled = self._compiled.setdefault(statement, self.compile(statement))
+        if compiled.constants:
+            params = {**compiled.constants, **params}
         if rows is None:
             return Bound(compiled.sql, compiled.arguments(params))
         # Rows may have more entries than the statement has columns.
@@ -160,5 +160,5 @@ class Dialect:
                 constants[known] = bind.value
         same = tuple(dict.fromkeys(name for name in names if name not in statement.columns))
         place_of = {name: place for place, name in enumerate((*same, *statement.columns))}
-        choose: Any = itemgetter(*[place_of[name] for name in names]) if statement.columns else None
+        choose: Any = itemgetter(*[place_of[name] for name in names]) if statement.columns else tuple
         return _Compiled(str(compiled), tuple(names), tuple(adapters), constants, same, choose)

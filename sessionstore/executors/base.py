@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from sessionstore.dialects.base import Call, Dialect, Rows
-from sessionstore.errors import InvalidArgumentError, StoreTimeoutError, TransientStoreError
+from sessionstore.errors import InvalidArgumentError, SessionStoreError, StoreTimeoutError, TransientStoreError
 from sessionstore.executors.guarantees import check_database
 from sessionstore.limits import RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS
 from sessionstore.units.store import check_schema
 from sessionstore.units.unit import RunInstead, Unit
 
 T = TypeVar("T")
+_log: Final = logging.getLogger("sessionstore")
 
 
 class Progress(Generic[T]):
@@ -82,12 +84,17 @@ class Executor(ABC):
             SchemaOutOfDateError: it is not.
             SessionStoreError: they cannot.
         """
-        if os.getpid() != self._process:
-            raise InvalidArgumentError("this repository was made before the process forked; make another one")
+        self._refuse_after_fork()
         if not self.checked:
             facts, _ = await self._retried(check_schema(), deadline)
             check_database(facts)
             self.checked = True
+
+    def _refuse_after_fork(self) -> None:
+        if os.getpid() != self._process:
+            raise InvalidArgumentError(
+                "this engine was in use before the process forked; make another one, or dispose of it with close=False"
+            )
 
     async def run(self, unit: Unit[T], deadline: Deadline) -> T:
         """Run a unit, and the one that follows it, within the deadline.
@@ -104,19 +111,25 @@ class Executor(ABC):
             except TransientStoreError as error:
                 error.maybe_committed = True  # the unit itself has been
                 raise
+            except SessionStoreError as error:
+                # The unit has happened, and no error may deny it. The next one that is followed so makes up for this.
+                _log.error("what follows %s failed: %s", unit.name, error)
         return result
 
     async def _retried(self, unit: Unit[T], deadline: Deadline) -> tuple[T, Unit[T]]:
         """Try again what is safe to try again, until the deadline; gives the unit that ran in the end."""
         pause = RETRY_FIRST_SECONDS
+        unknown = False  # once a try may have happened, no later one can say that nothing has
         while True:
             try:
                 return await self._attempt(unit, deadline), unit
             except RunInstead as other:
                 unit = other.unit
                 if deadline.left <= 0:
-                    raise StoreTimeoutError("the session changed hands faster than the call could follow") from None
+                    changing = "the session changed hands faster than the call could follow"
+                    raise StoreTimeoutError(changing, maybe_committed=unknown) from None
             except TransientStoreError as error:
+                unknown = error.maybe_committed = error.maybe_committed or unknown
                 safe = unit.kind.reads or unit.repeatable or not error.maybe_committed
                 wait = random.uniform(0, pause)  # noqa: S311  # jitter, not a secret
                 if isinstance(error, StoreTimeoutError) or not safe or deadline.left <= wait:

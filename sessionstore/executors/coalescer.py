@@ -77,7 +77,12 @@ class Coalescer:
                     call.succeed(result)
                     call.settle()
                 return
+        await self._one_by_one(calls)
+
+    async def _one_by_one(self, calls: list[Pending]) -> None:
         for call in calls:
+            if call.future.done():
+                continue  # its caller has left, and it has not happened
             try:
                 call.succeed(await self._run(call.unit, call.deadline))
             except Exception as error:  # noqa: BLE001  # handed to whoever waits

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from sessionstore import limits
 from sessionstore.dialects import Dialect, dialect_of
 from sessionstore.dialects.urls import is_memory, sqlite_file
-from sessionstore.errors import InvalidArgumentError, SchemaOutOfDateError
+from sessionstore.errors import InvalidArgumentError, ReadOnlyStoreError, SchemaOutOfDateError
 from sessionstore.executors.base import Executor
 from sessionstore.executors.memory import MemoryExecutor
 from sessionstore.executors.postgresql import PostgresExecutor
@@ -120,5 +120,9 @@ def _on_file(dialect: Dialect, engine: AsyncEngine, settings: StoreSettings) -> 
 
 
 def _require(file: Path | None) -> None:
-    if file is not None and not file.exists():
+    try:
+        missing = file is not None and not file.exists()
+    except OSError:
+        raise ReadOnlyStoreError("the database file cannot be reached: this account lacks the rights") from None
+    if missing:
         raise SchemaOutOfDateError(found=None, expected=REVISION, command=upgrade_command())

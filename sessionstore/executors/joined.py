@@ -49,6 +49,10 @@ class JoinedExecutor(Executor):
             await self._attempt(following, deadline)
         return result
 
+    async def _retried(self, unit: Unit[T], deadline: Deadline) -> tuple[T, Unit[T]]:
+        """Once and no more: a failure may have ended the caller's transaction, and another try would hide why."""
+        return await self._attempt(unit, deadline), unit
+
     async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
         try:
             async with asyncio.timeout_at(deadline.at):

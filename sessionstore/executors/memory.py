@@ -17,6 +17,7 @@ from sessionstore.errors import StoreBusyError, StoreClosedError
 from sessionstore.executors.base import Deadline, Executor
 from sessionstore.executors.pending import Pending
 from sessionstore.executors.sqlite import Worker
+from sessionstore.executors.translate import translated
 from sessionstore.units.unit import Unit
 
 T = TypeVar("T")
@@ -39,15 +40,25 @@ class MemoryExecutor(Executor):
         self._worker = Worker(dialect)
         self._driver: Any = None
         self._connecting = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
         call = Pending(unit, deadline)
-        driver = await self._connection()
-        # _execute is private, but there is no other way to run several statements in the connection's thread with
-        # nothing in between.
-        await driver._execute(partial(self._serve, driver._conn, call))  # noqa: SLF001
-        call.settle()
+        # In a task of its own: the connection's thread may be busy with what the caller does there, for how long ever.
+        task = deadline.loop.create_task(self._work(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return await call.wait()  # type: ignore[no-any-return]
+
+    async def _work(self, call: Pending) -> None:
+        try:
+            driver = await self._connection()
+            # _execute is private, but there is no other way to run several statements in the connection's thread with
+            # nothing in between.
+            await driver._execute(partial(self._serve, driver._conn, call))  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001  # handed to whoever waits
+            call.fail(error)
+        call.settle()
 
     async def _connection(self) -> Any:
         """Fetch the connection once: giving it back to the pool would roll back what the caller has open."""
@@ -68,4 +79,8 @@ class MemoryExecutor(Executor):
         if self._migrated is not connection:
             self._migrate(connection)
             self._migrated = connection
-        self._worker.write_group(connection, [call])
+        try:
+            self._worker.write_group(connection, [call])
+        except sqlite3.Error as error:
+            call.fail(translated(error, "begin"))
+            connection.rollback()  # nothing, where nothing is open

@@ -28,7 +28,7 @@ class Pending:
         self.unknown = False
         """Whether nobody could tell, if the waiter left now, what became of the unit."""
         self.task: asyncio.Task[None] | None = None
-        """What works on it, where that must end at the deadline too."""
+        """What works on it, where that must end at the deadline too: on PostgreSQL."""
         self.hindrance: TransientStoreError | None = None
         self.result: Any = None
         self.error: BaseException | None = None
@@ -56,8 +56,11 @@ class Pending:
 
     def start(self) -> bool:
         """Begin the work, if somebody still waits for it."""
-        self.started = not self.future.done()
-        self.unknown = self.started and not self.unit.kind.reads
+        # Noted first and looked at second: the deadline may pass in the event loop while a thread is just here.
+        self.unknown = not self.unit.kind.reads
+        self.started = True
+        if self.future.done():
+            self.started = self.unknown = False
         return self.started
 
     def succeed(self, result: Any) -> None:

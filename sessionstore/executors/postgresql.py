@@ -24,7 +24,7 @@ from sessionstore.errors import (
 from sessionstore.executors.base import Deadline, Executor, Progress
 from sessionstore.executors.coalescer import Coalescer
 from sessionstore.executors.pending import Pending
-from sessionstore.executors.translate import BAD_OPTION, cause_of, lost, never_sent, translated
+from sessionstore.executors.translate import BAD_OPTION, CONNECT, cause_of, lost, never_sent, translated
 from sessionstore.limits import POSTGRES_CONNECTIONS
 from sessionstore.units.unit import Kind, Unit
 
@@ -84,6 +84,7 @@ class PostgresExecutor(Executor):
         """Belong to one event loop at a time: what was made in one that is closed is of no use any more."""
         if self._loop is loop:
             return
+        self._refuse_after_fork()
         if self._loop is not None and not self._loop.is_closed():
             raise InvalidArgumentError("a PostgreSQL engine belongs to one event loop; make another repository here")
         self._loop = loop
@@ -138,7 +139,7 @@ class PostgresExecutor(Executor):
     async def _give_back(self, held: Held) -> None:
         if held.driver.is_closed() or held.driver.is_in_transaction():
             await _discard(held)
-        elif self._hold:
+        elif self._hold and not self._closed:
             self._idle.append(held)
         else:
             await held.connection.close()
@@ -164,7 +165,7 @@ class PostgresExecutor(Executor):
         except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             if isinstance(cause_of(error), asyncpg.ClientConfigurationError):
                 raise InvalidArgumentError(BAD_OPTION) from None
-            raise translated(error, "connect") from None
+            raise translated(error, CONNECT) from None
         raw = await connection.get_raw_connection()
         return Held(connection, raw.driver_connection)
 

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 
 from sessionstore.dialects.base import Call, Dialect, Rows
-from sessionstore.errors import StoreBusyError, StoreClosedError
+from sessionstore.errors import ReadOnlyStoreError, StoreBusyError, StoreClosedError, StoreUnavailableError
 from sessionstore.executors.base import Deadline, Executor, Progress
 from sessionstore.executors.guarantees import check_connection
 from sessionstore.executors.pending import Pending, deliver
@@ -91,8 +91,13 @@ class Lane:
             while len(self._threads) < self._size and not self._stopped:
                 # Daemons: a service that forgets to close must still be able to end. What was acknowledged is on disk.
                 thread = threading.Thread(target=self._work, name="sessionstore-sqlite", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    if self._threads:
+                        return  # those there are will do
+                    raise StoreUnavailableError("the process cannot start another thread") from None
                 self._threads.append(thread)
-                thread.start()
 
     def stop(self) -> None:
         """Refuse further calls, and end each thread after what waits now."""
@@ -118,9 +123,13 @@ class Lane:
             except BaseException as error:  # noqa: BLE001  # whatever it was, those who wait must hear of it
                 for waiting in calls:
                     waiting.fail(translated(error, "open") if isinstance(error, sqlite3.Error) else error)
-                if connection is not None:
-                    connection.close()  # whatever state it is in; the next call opens another one
-                    connection = None
+                spoiled = True  # whatever state the connection is in
+            else:
+                # One that was opened while the file was read-only stays so when the rights are mended.
+                spoiled = any(isinstance(waiting.error, ReadOnlyStoreError) for waiting in calls)
+            if spoiled and connection is not None:
+                connection.close()  # the next call opens another one
+                connection = None
             deliver(calls)
         if connection is not None:
             connection.close()
@@ -158,7 +167,7 @@ class Worker:
                     connection.execute("BEGIN")
                 call.succeed(self._drive(connection, call.unit))
             except Exception as error:  # noqa: BLE001  # handed to whoever waits
-                call.fail(error)
+                call.fail(translated(error, "begin") if isinstance(error, sqlite3.Error) else error)
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -183,7 +192,15 @@ class Worker:
         if not whole and len(calls) > 1:
             # One of them filled the disk, or the disk failed: SQLite undid them all, so each gets a verdict of its own.
             for call in calls:
-                self.write_group(connection, [call])
+                self._write_alone(connection, call)
+
+    def _write_alone(self, connection: sqlite3.Connection, call: Pending) -> None:
+        """Run one unit of a group that was undone; its failure takes nothing back from those before it."""
+        try:
+            self.write_group(connection, [call])
+        except sqlite3.Error as error:
+            call.fail(translated(error, "begin"))
+            connection.rollback()  # nothing, where nothing is open
 
     def _begin(self, connection: sqlite3.Connection, calls: list[Pending]) -> list[Pending]:
         """Take the write lock, waiting as long as somebody waits for us; who still does?"""

@@ -98,8 +98,8 @@ def open_(tenant: str, session_id: str, new: NewSession, *, cap: int | None) -> 
             raise RunInstead(opening)
         return opened
 
-    opening = Unit("open", Kind.WRITE, steps)
     creating = _creating("open", tenant, insert, new, cap=cap)
+    opening = Unit("open", Kind.WRITE, steps, then=creating.then)
     return opening
 
 

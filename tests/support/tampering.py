@@ -130,7 +130,6 @@ def fork_touching_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def append_doing_nothing_on_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the database skip the messages whose ids are stored, after their positions were assigned."""
-
     honest = message_statements.inserting(bare=False)
 
     def build(db: Dialect) -> Any:

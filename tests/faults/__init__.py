@@ -1,0 +1,1 @@
+"""What is left after processes, servers, networks and disks have failed."""

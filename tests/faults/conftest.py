@@ -1,0 +1,44 @@
+"""Databases that survive their processes, and servers that may be killed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import templates
+from tests.support.postgres import PostgresServer
+from tests.support.templates import sqlite_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(params=["sqlite-file", "postgresql"])
+def shared_url(request: pytest.FixtureRequest) -> str:
+    """A database that other processes can reach as well."""
+    if request.param == "sqlite-file":
+        return sqlite_url(request.getfixturevalue("sqlite_file"))
+    return str(request.getfixturevalue("postgres_database"))
+
+
+@pytest.fixture
+def caretaker() -> Iterator[ThreadPoolExecutor]:
+    """A thread to restart a server from: the kernel ends a server with the thread that started it."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+@pytest.fixture
+def mortal(caretaker: ThreadPoolExecutor) -> Iterator[PostgresServer]:
+    """A server of the test's own: to be killed, or to be given settings."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def mortal_database(mortal: PostgresServer) -> Iterator[str]:
+    """The URL of a migrated database on that server."""
+    with templates.postgres_template(mortal) as template, templates.postgres_clone(mortal, template) as url:
+        yield url

@@ -1,0 +1,1 @@
+"""What is left when something happens at any one point of a call."""
