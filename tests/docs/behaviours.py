@@ -1,4 +1,4 @@
-"""Write docs/behaviours.md, and the promises in README.md, from the tests: `python -m tests.docs.behaviours`.
+"""Write docs/behaviours.md and the promises in README.md and docs/guarantees.md: `python -m tests.docs.behaviours`.
 
 A test names the rows that it proves in the first line of its docstring: `H03: ...` or `X02, P2: ...`.
 """
@@ -12,15 +12,17 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
 
 from tests.docs.markdown import ROOT
-from tests.docs.rows import ALSO, BEHAVIOURS, GROUPS, LATER, NAMELESS, OPEN, PROMISES
+from tests.docs.rows import ALSO, BEHAVIOURS, GROUPS, LATER, MEASURED, NAMELESS, OUTSIDE, PROMISES
 
 PAGE: Final = ROOT / "docs" / "behaviours.md"
 README: Final = ROOT / "README.md"
+GUARANTEES: Final = ROOT / "docs" / "guarantees.md"
 
 _NAMED: Final = re.compile(r"^((?:[HFOXP]\d+, )*[HFOXP]\d+): ")
 _GENERATED: Final = re.compile(r"(?<=<!-- promises -->\n).*?(?=<!-- end -->\n)", re.DOTALL)
@@ -136,23 +138,34 @@ def _on(proofs: list[Proof]) -> str:
     return ", ".join(sorted(found, reverse=True)) or ("no database" if proofs else "")
 
 
-def readme(proofs: list[Proof]) -> str:
-    """README.md as it should be."""
-    lines = ["| | promise | proved by | not proved yet |", "|---|---|---|---|"]
+def readme() -> str:
+    """README.md as it should be: the short form."""
+    lines = ["| | promise | measured |", "|---|---|---|"]
+    lines += [f"| {promise} | {text} | {MEASURED[promise]} |" for promise, text in PROMISES.items()]
+    return _with(README, lines)
+
+
+def guarantees(proofs: list[Proof]) -> str:
+    """docs/guarantees.md as it should be."""
+    lines = ["| | promise | proved by | measured | outside of it |", "|---|---|---|---|---|"]
     for promise, text in PROMISES.items():
         files = {proof.file for proof in proofs_of(promise, proofs)}
         files = files or {proof.file for row in ALSO.get(promise, ()) for proof in proofs_of(row, proofs)}
-        links = ", ".join(_link(file) for file in sorted(files))
-        lines.append(f"| {promise} | {text} | {links or '-'} | {OPEN.get(promise, '')} |")
-    return _GENERATED.sub(lambda _: "\n" + "\n".join(lines) + "\n\n", README.read_text())
+        links = ", ".join(_link(file, "../") for file in sorted(files))
+        lines.append(f"| {promise} | {text} | {links or '-'} | {MEASURED[promise]} | {OUTSIDE[promise]} |")
+    return _with(GUARANTEES, lines)
+
+
+def _with(page_: Path, lines: list[str]) -> str:
+    return _GENERATED.sub(lambda _: "\n" + "\n".join(lines) + "\n\n", page_.read_text())
 
 
 def main(arguments: list[str]) -> Any:
-    """Write both pages."""
+    """Write the pages."""
     if arguments == ["--collect"]:
         return _collect_here()
     proofs = collect()
-    for path, text in ((PAGE, page(proofs)), (README, readme(proofs))):
+    for path, text in ((PAGE, page(proofs)), (README, readme()), (GUARANTEES, guarantees(proofs))):
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
             print(f"wrote {path.relative_to(ROOT)}")  # noqa: T201  # it is a program
