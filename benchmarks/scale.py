@@ -2,11 +2,12 @@
 
 The three databases are filled in bulk and then measured in the same rounds, because between one hour and the next the
 disk alone may change more than the size does. By default 1,000,000 sessions and 10,000,000 messages on PostgreSQL (some
-11 GB on the disk, twenty minutes), 100,000 sessions and 1,000,000 messages on SQLite.
+11 GB on the disk), 100,000 sessions and 1,000,000 messages on SQLite.
 
 One session in a hundred is long (208 messages, the others have 8). *Active* sessions and users are ten that come again
 and again, as in a chat that is going on; *cold* ones are drawn from all, most of them for the first time. One more
-session holds a tenth as many messages as there are sessions.
+session holds a tenth as many messages as there are sessions. Ids are UUIDv7, as the store mints them; with
+`--random-ids` the sessions of a prune are strewn over the whole index.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import random
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -53,9 +55,10 @@ LONGEST: Final = named("scale/longest")
 class Population:
     """The sessions of a database: iterating makes them anew, so that millions need no memory."""
 
-    def __init__(self, size: int, batch: int) -> None:
+    def __init__(self, size: int, batch: int, *, random_ids: bool) -> None:
         self.size = size
         self.batch = batch
+        self._random_ids = random_ids
         self.newest = data.now_micros() - data.DAY_MICROS
 
     def at(self, number: int) -> int:
@@ -64,8 +67,11 @@ class Population:
         return self.newest - span + span * number // self.size
 
     def id(self, number: int) -> str:
-        """The id of a session."""
-        return named(f"scale/{number}")
+        """The id of a session: a UUIDv7 of the moment when it was created, as the store mints them."""
+        spread = uuid.UUID(named(f"scale/{number}"))
+        if self._random_ids:
+            return str(spread)
+        return str(uuid.UUID(int=self.at(number) // 1000 << 80 | 7 << 76 | spread.int & (1 << 76) - 1))
 
     def user(self, number: int) -> str:
         """Whose it is: a hundred sessions each."""
@@ -166,7 +172,7 @@ UNBOUND: Final = ("append 1, cold session", "page of a cold user", "page of all"
 every session of the newest quarter of an hour."""
 
 
-async def measured(database: Database, sessions: int, console: Console) -> dict[str, Any]:
+async def measured(database: Database, sessions: int, console: Console, *, random_ids: bool) -> dict[str, Any]:
     """Fill three databases, measure them side by side."""
     batch = max(int(sessions * PARTS[0]) // 20, 1)
     contenders: dict[str, Any] = {}
@@ -174,7 +180,7 @@ async def measured(database: Database, sessions: int, console: Console) -> dict[
     loads: dict[str, float] = {}
     for part in PARTS:
         name = f"{part:.0%}"
-        population = Population(int(sessions * part), batch)
+        population = Population(int(sessions * part), batch, random_ids=random_ids)
         begun = time.monotonic()
         with console.status(f"{database.kind}: filling {name}"):
             urls[name] = await database.build(f"scale_{part:.0%}".replace("%", ""), population)
@@ -283,6 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--database", choices=SESSIONS, help="this database only")
     parser.add_argument("--sessions", type=int, help="of the largest database; ten times as many messages")
+    parser.add_argument("--random-ids", action="store_true", help="ids that do not grow with time, unlike those minted")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--folder", type=Path, help="where the databases are made")
     options = parser.parse_args(arguments)
@@ -294,7 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 with contextlib.ExitStack() as stack:
                     started = stack.enter_context(server(max_wal_size="2GB")) if kind == "postgresql" else None
                     database = Sqlite(folder) if started is None else Postgresql(started)
-                    results[kind] = asyncio.run(measured(database, options.sessions or sessions, console))
+                    run = measured(database, options.sessions or sessions, console, random_ids=options.random_ids)
+                    results[kind] = asyncio.run(run)
     show(results, console)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
