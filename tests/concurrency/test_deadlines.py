@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import StaticPool
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from sessionstore import SessionRepository, StoreBusyError, StoreSettings, StoreTimeoutError, StoreUnavailableError
 from sessionstore.migrate import upgrade
@@ -14,6 +17,7 @@ from tests.concurrency.foreign import settled
 from tests.concurrency.verbs import APPENDED, HISTORY, ID, VERBS, bodies, body, prepare
 from tests.support.invariants import assert_sound, connect_postgres
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,3 +170,33 @@ async def test_server_killed_and_restarted(mortal: PostgresServer) -> None:
         assert await repository.append(ID, body(501)) == [len(HISTORY)]
         assert [message.body["n"] for message in await repository.messages(ID)] == [*HISTORY, 501]
     await assert_sound(url)
+
+
+async def test_the_caller_keeps_the_one_connection_busy() -> None:
+    """P4: a database in memory answers in time, and what was dropped meanwhile does not happen afterwards."""
+    engine = create_async_engine("sqlite+aiosqlite://", poolclass=StaticPool)
+    entered, released = threading.Event(), threading.Event()
+
+    def busy() -> int:
+        entered.set()
+        released.wait()
+        return 1
+
+    async with SessionRepository(engine, settings=SHORT) as repository:
+        await prepare(repository)
+        async with engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            await driver.create_function("busy", 0, busy)
+            working = asyncio.create_task(connection.exec_driver_sql("SELECT busy()"))
+            try:
+                await until(entered.is_set)
+                for call in (repository.append(ID, body(500)), repository.length(ID), repository.trim(ID, 2)):
+                    with pytest.raises(StoreTimeoutError) as caught:
+                        await asyncio.wait_for(call, PATIENCE_SECONDS)
+                    assert not caught.value.maybe_committed
+            finally:
+                released.set()
+                await working
+        assert await repository.append(ID, body(501)) == [len(HISTORY)]
+        assert [message.body["n"] for message in await repository.messages(ID)] == [*HISTORY, 501]
+    await engine.dispose()

@@ -23,8 +23,10 @@ from sessionstore import (
     SessionNotFoundError,
     SessionRepository,
     SessionStoreError,
+    StoreBusyError,
     StoreSettings,
     StoreTimeoutError,
+    StoreUnavailableError,
     VersionConflictError,
 )
 from tests.concurrency.verbs import CHILD, HISTORY, ID, VERBS, Verb, bodies, body, prepare
@@ -34,6 +36,8 @@ from tests.support.templates import sqlite_url
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    from tests.concurrency.foreign import Foreign
 
 MANY_TRANSACTIONS = {"prune by age", "prune by number", "delete user", "delete all"}
 JOINABLE = [verb for verb in VERBS if verb.name not in MANY_TRANSACTIONS | {"evict"}]
@@ -366,3 +370,52 @@ async def test_deadline_on_sqlite(sqlite_file: Path) -> None:
         holder.close()
         await engine.dispose()
     await assert_sound(url)
+
+
+IMPATIENT = {"sqlite": "PRAGMA busy_timeout = 100", "postgresql": "SET LOCAL lock_timeout = '100ms'"}
+
+
+async def test_a_lock_is_waited_for_once(shared_url: str, somebody: Foreign) -> None:
+    """P4: what fails inside a caller's transaction is not tried again, so the error is the one that ended it."""
+    engine = create_async_engine(shared_url)
+    sent: list[str] = []
+    try:
+        repository = SessionRepository(engine, settings=StoreSettings(operation_timeout_seconds=2.0))
+        await prepare(repository)
+        await somebody.append(ID, body(500))
+        async with engine.connect() as connection:
+            await connection.exec_driver_sql(IMPATIENT[engine.dialect.name])
+            event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
+            with pytest.raises(StoreBusyError) as caught:
+                await repository.within(connection).append(ID, body(501))
+            waiting = [sql for sql in sent if "sessionstore_" in sql or sql == "BEGIN IMMEDIATE"]
+            assert len(waiting) == 1
+            assert not caught.value.maybe_committed
+            await connection.rollback()
+        await somebody.commit()
+        assert await repository.append(ID, body(502)) == [7]
+    finally:
+        await engine.dispose()
+    assert [kept["n"] for kept in (await assert_sound(shared_url)).bodies(ID)] == [*HISTORY, 500, 502]
+
+
+async def test_backend_ended_in_the_callers_transaction(postgres_database: str) -> None:
+    """P4: a read that finds the caller's connection gone says so, and does not try it a second time."""
+    engine = create_async_engine(postgres_database)
+    other = await connect_postgres(postgres_database)
+    try:
+        repository = SessionRepository(engine)
+        await prepare(repository)
+        async with engine.connect() as connection:
+            within = repository.within(connection)
+            await within.append(ID, body(500))
+            backend = (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
+            assert await other.fetchval("SELECT pg_terminate_backend($1, 5000)", backend)
+            with pytest.raises(StoreUnavailableError):
+                await within.length(ID)
+            await connection.rollback()
+            assert await within.length(ID) == len(HISTORY)
+    finally:
+        await other.close()
+        await engine.dispose()
+    await assert_sound(postgres_database)

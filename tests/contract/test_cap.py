@@ -275,3 +275,17 @@ async def test_the_cap_within_a_transaction_of_the_caller(lasting_url: str) -> N
         assert await alive(outside, "abc") == "ab"
         assert await stored(outside, "a") == talk(2)
     await engine.dispose()
+
+
+async def test_every_new_session_within_a_transaction_of_the_caller_evicts(engine: AsyncEngine) -> None:
+    """H03, H06: whichever verb brings it there, and whether it was looked for first."""
+    for verb, newcomer in NEWCOMERS.items():
+        await aged(capped(engine, None, verb), "abcde")
+        outside = capped(engine, 3, verb)
+        async with engine.connect() as connection:
+            inside = outside.within(connection)
+            await newcomer(inside)
+            assert await alive(inside, "abcde") == "de", verb
+            assert len((await inside.list_sessions()).rows) == 3, verb
+            await connection.rollback()
+        assert await alive(outside, "abcde") == "abcde", verb

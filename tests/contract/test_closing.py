@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import NullPool
+from sqlalchemy import NullPool, event
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sessionstore import DocumentRepository, InvalidArgumentError, SessionRepository, StoreClosedError
+from sessionstore import (
+    DocumentRepository,
+    InvalidArgumentError,
+    SessionRepository,
+    StoreClosedError,
+    StoreUnavailableError,
+)
+from sessionstore.executors import base
 from tests.contract._verbs import DOCUMENT_VERBS, SESSION_VERBS, STORE_VERBS
 from tests.migrations.databases import fetch, files_in
 from tests.support.repositories import say
@@ -85,18 +93,83 @@ async def test_closing_waits_for_calls_under_way(lasting_url: str) -> None:
         assert await again.length("s") == sum(isinstance(answer, list) for answer in answers)
 
 
+async def test_a_cancelled_closing_goes_on(rows_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F14, P4: whoever closes may leave; what is held is let go of, and the next one who closes waits for that."""
+    sessions = SessionRepository.connect(rows_url)
+    await sessions.create("s")
+    executor, engine = sessions._executor, sessions._shared.engine.sync_engine
+    close, entered, gate, disposed = executor.close, asyncio.Event(), asyncio.Event(), list[Any]()
+
+    async def waiting() -> None:
+        entered.set()
+        await gate.wait()
+        await close()
+
+    monkeypatch.setattr(executor, "close", waiting)
+    event.listen(engine, "engine_disposed", disposed.append)
+    leaving = asyncio.create_task(sessions.aclose())
+    await entered.wait()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert disposed == []
+    gate.set()
+    await sessions.aclose()
+    assert disposed == [engine]
+    with pytest.raises(StoreClosedError):
+        await sessions.exists("s")
+
+
+async def _held(url: str) -> int:
+    """How many connections of our own engines there are."""
+    [(held,)] = await fetch(url, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sessionstore'")
+    return int(held)
+
+
+async def _held_in_the_end(url: str) -> int:
+    """The same, after the server had its time to notice that one was closed."""
+    for _ in range(100):
+        if not (held := await _held(url)):
+            break
+    return held
+
+
 async def test_nothing_of_ours_stays_connected(postgres_database: str) -> None:
     """F14: connections of our own engine are closed with it."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sessionstore'"
     async with SessionRepository.connect(postgres_database) as sessions:
         await asyncio.gather(*(sessions.create(f"s{at}") for at in range(5)))
-        [(held,)] = await fetch(postgres_database, query)
-        assert held > 0
-    for _ in range(100):
-        [(held,)] = await fetch(postgres_database, query)
-        if not held:
-            break
-    assert held == 0
+        assert await _held(postgres_database) > 0
+    assert await _held_in_the_end(postgres_database) == 0
+
+
+async def test_a_call_that_pauses_while_closing_keeps_no_connection(
+    postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F14: a call between two tries when the store closes is finished or refused, and its connection is closed."""
+    sessions = SessionRepository.connect(postgres_database)
+    await sessions.create("s")
+    paused, gate = asyncio.Event(), asyncio.Event()
+    executor: Any = sessions._executor
+    attempt, failures = executor._attempt, [StoreUnavailableError()]
+
+    async def failing(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await attempt(*args)
+
+    async def pausing(_seconds: float) -> None:
+        paused.set()
+        await gate.wait()
+
+    monkeypatch.setattr(executor, "_attempt", failing)
+    monkeypatch.setattr(base, "asyncio", SimpleNamespace(sleep=pausing, get_running_loop=asyncio.get_running_loop))
+    call = asyncio.create_task(sessions.exists("s"))
+    await paused.wait()
+    await sessions.aclose()
+    gate.set()
+    [answer] = await asyncio.gather(call, return_exceptions=True)
+    assert answer is True or isinstance(answer, StoreClosedError)
+    assert await _held_in_the_end(postgres_database) == 0
 
 
 async def test_nothing_of_ours_stays_beside_the_file(sqlite_file: Path) -> None:
@@ -157,3 +230,23 @@ async def test_a_joined_handle_has_nothing_to_close(engine: AsyncEngine) -> None
             await sessions.create("s")
         assert await sessions.exists("s")
     assert await store.exists("s")
+
+
+async def test_a_joined_handle_ends_with_its_repository(engine: AsyncEngine) -> None:
+    """F14: after closing, also in a transaction that was open before; the transaction itself is the caller's."""
+    store, documents = SessionRepository(engine), DocumentRepository(engine)
+    await store.create("s")
+    async with engine.begin() as connection:
+        within, documents_within = store.within(connection), documents.within(connection)
+        assert await within.append("s", say("user", "before")) == [0]
+        await store.aclose()
+        await documents.aclose()
+        for call in (within.exists, within.append, within.delete, within.for_tenant("other").exists):
+            with pytest.raises(StoreClosedError):
+                await call("s")
+        with pytest.raises(StoreClosedError):
+            within.within(connection)
+        with pytest.raises(StoreClosedError):
+            await documents_within.find_json("category", "name")
+        assert (await connection.exec_driver_sql("SELECT count(*) FROM sessionstore_messages")).scalar() == 1
+    assert await SessionRepository(engine).length("s") == 1

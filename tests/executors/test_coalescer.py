@@ -75,6 +75,13 @@ class Lane:
             await asyncio.sleep(0)
         return calls
 
+    async def only(self, first: asyncio.Task[Appended]) -> None:
+        """Release the first call, and return when those that waited for it are on their way together."""
+        gate, self.database.gate = self.database.gate, asyncio.Event()
+        gate.set()
+        await first
+        await until(lambda: len(self.database.sizes) == 2)
+
     async def released(self, calls: list[asyncio.Task[Appended]]) -> list[Any]:
         self.database.gate.set()
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
@@ -140,10 +147,20 @@ async def test_who_leaves_before_the_start_is_dropped() -> None:
 async def test_who_leaves_after_the_start_is_served_all_the_same() -> None:
     lane = Lane()
     first, leaves, stays = await lane.started(append(), append(), append())
-    lane.database.gate.set()
-    await first
-    lane.database.gate.clear()
-    await until(lambda: len(lane.database.sizes) == 2)
+    await lane.only(first)
     leaves.cancel()
     assert await lane.released([stays]) == [[2]]
     assert lane.database.next == 3
+
+
+async def test_who_left_is_not_run_alone_after_a_definite_failure() -> None:
+    """P4: the group it was in has not happened, and nobody waits for it any more."""
+    lane = Lane()
+    lane.database.failures = [None, SessionNotFoundError("s")]
+    first, leaves, stays = await lane.started(append(), append(2), append(3))
+    await lane.only(first)
+    leaves.cancel()
+    assert await lane.released([stays]) == [[1, 2, 3]]
+    assert lane.database.sizes == [1, 5, 3]
+    with pytest.raises(asyncio.CancelledError):
+        await leaves

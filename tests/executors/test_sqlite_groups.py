@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from sessionstore import (
     StoreBusyError,
     StoreClosedError,
     StoreSettings,
+    StoreUnavailableError,
 )
 from sessionstore.executors import engines
 from sessionstore.executors.sqlite import Lane, SqliteExecutor, configure
@@ -177,3 +179,71 @@ async def test_calls_that_wait_at_closing_are_finished(sqlite_file: Path) -> Non
         tasks = await started(sessions, 50)
     positions = sorted(position for (position,) in await asyncio.gather(*tasks))
     assert positions == list(range(50))
+
+
+@pytest.fixture
+def refusals(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the next thread of the store cannot start, and the one after it, and so on; those after the last can."""
+    planned: list[bool] = []
+    start = threading.Thread.start
+
+    def refusing(thread: threading.Thread) -> None:
+        if thread.name == "sessionstore-sqlite" and planned and planned.pop(0):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refusing)
+    return planned
+
+
+@pytest.mark.parametrize("refused", range(3), ids=["first reader", "second reader", "writer"])
+async def test_a_thread_that_cannot_start_is_started_later(
+    sqlite_file: Path, refusals: list[bool], refused: int
+) -> None:
+    """P4: no caller hears of it, and its lane has all of its threads in the end."""
+    refusals += [at == refused for at in range(refused + 1)]
+    async with SessionRepository.connect(sqlite_url(sqlite_file)) as sessions:
+        await sessions.create("s")
+        assert await sessions.append("s", MESSAGE) == [0]
+        assert await sessions.length("s") == 1
+        assert not refusals
+        executor = sessions._executor
+        assert isinstance(executor, SqliteExecutor)
+        for lane in (executor._readers, executor._writer):
+            assert len(lane._threads) == lane._size
+            assert all(thread.is_alive() for thread in lane._threads)
+
+
+async def test_the_threads_that_there_are_will_do(sqlite_file: Path, refusals: list[bool]) -> None:
+    """P4: while no second reader can start, the first one serves all."""
+    settings = StoreSettings(operation_timeout_seconds=0.3)
+    refusals += [False, *[True] * 10_000]
+    async with SessionRepository.connect(sqlite_url(sqlite_file), settings=settings) as sessions:
+        for _ in range(3):
+            assert not await sessions.exists("s")
+        executor = sessions._executor
+        assert isinstance(executor, SqliteExecutor)
+        assert len(executor._readers._threads) == 1
+        refusals.clear()
+        assert not await sessions.exists("s")
+        assert len(executor._readers._threads) == 2
+
+
+async def test_threads_that_never_start_are_reported_at_the_deadline(sqlite_file: Path, refusals: list[bool]) -> None:
+    """P4: nothing has happened, and once they can start again the same repository works."""
+    settings = StoreSettings(operation_timeout_seconds=0.3)
+    sessions = SessionRepository.connect(sqlite_url(sqlite_file), settings=settings)
+    refusals += [True] * 10_000
+    async with asyncio.timeout(10):
+        with pytest.raises(StoreUnavailableError):
+            await sessions.exists("s")
+        refusals.clear()
+        assert not await sessions.exists("s")
+        refusals += [True] * 10_000
+        with pytest.raises(StoreUnavailableError) as caught:
+            await sessions.create("s")
+        assert caught.value.maybe_committed is False
+        refusals.clear()
+        assert not await sessions.exists("s")
+        await sessions.create("s")
+        await sessions.aclose()

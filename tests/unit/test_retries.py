@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from sessionstore import (
     CorruptStoreError,
@@ -258,3 +259,24 @@ async def test_after_a_fork(lasting_url: str) -> None:
         assert said.startswith(InvalidArgumentError.__name__)
         assert "fork" in said
         assert await sessions.append("s", {"role": "user"}) == [0]
+
+
+async def test_the_engine_goes_on_after_a_fork(lasting_url: str) -> None:
+    """F14: the error says how, and a child that does so works, without taking anything from its parent."""
+    engine = create_async_engine(lasting_url)
+    sessions = SessionRepository(engine)
+    await sessions.create("s")
+
+    async def in_the_child() -> list[list[int]]:
+        with pytest.raises(InvalidArgumentError, match="close=False"):
+            await sessions.append("s", {"role": "user"})
+        await engine.dispose(close=False)
+        return [await sessions.append("s", {"role": "user"}) for _ in range(2)]
+
+    def elsewhere() -> Any:
+        asyncio.events._set_running_loop(None)
+        return asyncio.run(in_the_child())
+
+    assert _in_a_fork(elsewhere) == "[[0], [1]]"
+    assert await sessions.append("s", {"role": "user"}) == [2]
+    await engine.dispose()
