@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from benchmarks.data import PRUNE_TENANT
 from benchmarks.floor_postgresql import PostgresBytesFloor, PostgresFloor
-from benchmarks.floor_sqlite import SqliteBytesFloor, SqliteFloor
+from benchmarks.floor_sqlite import SqliteBytesFloor, SqliteFloor, SqliteHopFloor
 from sessionstore import PrunePolicy, Session, SessionRepository
 
 OURS: Final = "sessionstore"
@@ -125,8 +125,10 @@ class StoreOnEngine(Store):
 
 
 FLOORS: Final[dict[str, tuple[type[Contender], ...]]] = {
-    "sqlite": (SqliteFloor, SqliteBytesFloor),
+    "sqlite": (SqliteFloor, SqliteBytesFloor, SqliteHopFloor),
     "postgresql": (PostgresFloor, PostgresBytesFloor),
 }
 FLOOR: Final = SqliteFloor.name
+BYTES: Final = SqliteBytesFloor.name
+HOP: Final = SqliteHopFloor.name
 STORES: Final[tuple[type[Contender], ...]] = (Store, StoreOnEngine)

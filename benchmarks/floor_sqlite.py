@@ -7,8 +7,12 @@ before it writes does both under BEGIN IMMEDIATE.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
+from collections.abc import Coroutine
 from datetime import timedelta
+from queue import SimpleQueue
 from typing import Any, Final, Self
 
 import orjson
@@ -244,8 +248,88 @@ class SqliteBytesFloor(_OnConnection):
         return [orjson.loads(row[2]) for row in reversed(rows)]
 
 
+class SqliteHopFloor:
+    """The floor in a thread of its own: what the cheapest hop from the event loop to a thread and back costs besides.
+
+    A library cannot do without it, or a slow disk would stop every request of the process.
+    """
+
+    name = "floor, one hop"
+    needs = "sessionstore"
+
+    def __init__(self, floor: SqliteFloor) -> None:
+        self._floor = floor
+        self._waiting: SimpleQueue[Any] = SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Connect as the floor does."""
+        return cls(await SqliteFloor.open(url))
+
+    async def close(self) -> None:
+        """End the thread, and close the connection."""
+        self._waiting.put(None)
+        await self._floor.close()
+
+    def _work(self) -> None:
+        while (work := self._waiting.get()) is not None:
+            call, future = work
+            try:
+                call.send(None)  # it never waits, so it ends at once
+            except StopIteration as done:
+                future.get_loop().call_soon_threadsafe(future.set_result, done.value)
+            except sqlite3.Error as error:
+                future.get_loop().call_soon_threadsafe(future.set_exception, error)
+
+    def _hop(self, call: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.put((call, future))
+        return future
+
+    async def append(self, session_id: str, body: dict[str, Any]) -> int:
+        """Append one message; its position."""
+        return int(await self._hop(self._floor.append(session_id, body)))
+
+    async def append_many(self, session_id: str, bodies: list[dict[str, Any]]) -> int:
+        """Append messages; the position of the first."""
+        return int(await self._hop(self._floor.append_many(session_id, bodies)))
+
+    async def read(self, session_id: str) -> Any:
+        """Read the bodies of a session."""
+        return await self._hop(self._floor.read(session_id))
+
+    async def read_last(self, session_id: str, count: int) -> Any:
+        """Read the bodies of the last messages."""
+        return await self._hop(self._floor.read_last(session_id, count))
+
+    async def list_newest(self, user_id: str, count: int) -> Any:
+        """List a user's sessions."""
+        return await self._hop(self._floor.list_newest(user_id, count))
+
+    async def get(self, session_id: str) -> Any:
+        """Read a session with its metadata."""
+        return await self._hop(self._floor.get(session_id))
+
+    async def create(self, session_id: str) -> bool:
+        """Create a session."""
+        return bool(await self._hop(self._floor.create(session_id)))
+
+    async def fork(self, session_id: str, new_id: str) -> Any:
+        """Copy a session."""
+        return await self._hop(self._floor.fork(session_id, new_id))
+
+    async def trim(self, session_id: str, keep: int) -> int:
+        """Drop the oldest messages."""
+        return int(await self._hop(self._floor.trim(session_id, keep)))
+
+    async def prune(self, age: timedelta) -> int:
+        """Delete old sessions in bounded transactions; how many."""
+        return int(await self._hop(self._floor.prune(age)))
+
+
 def _connected(url: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(str(make_url(url).database), isolation_level=None)
+    connection = sqlite3.connect(str(make_url(url).database), isolation_level=None, check_same_thread=False)
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection

@@ -11,7 +11,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import FLOOR, Store, StoreOnEngine
+from benchmarks.contenders import BYTES, FLOOR, HOP, Store, StoreOnEngine
 from benchmarks.databases import Database
 from benchmarks.measure import Measured, Series, Workload
 
@@ -109,7 +109,7 @@ def show(results: Results, console: Console) -> None:
     for kind, database in results["databases"].items():
         console.print(_main_table(kind, database))
         for row in database["workloads"]:
-            other = row["contenders"].get(f"{FLOOR}, bytes")
+            other = row["contenders"].get(BYTES)
             ours = row["contenders"].get(Store.name)
             if other is not None and ours is not None:
                 console.print(
@@ -131,7 +131,7 @@ def show(results: Results, console: Console) -> None:
 
 def peer_names(database: Results) -> list[str]:
     """Whoever is neither the store nor the floor."""
-    known = {FLOOR, f"{FLOOR}, bytes", Store.name, StoreOnEngine.name}
+    known = {FLOOR, BYTES, HOP, Store.name, StoreOnEngine.name}
     names = {name: None for row in database["workloads"] for name in row["contenders"] if name not in known}
     return list(names)
 
@@ -141,7 +141,7 @@ def _main_table(kind: str, database: Results) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
     table.add_column("workload")
-    for heading in ("floor", "connect()", "ratio", "quarters", "target", "own engine", "ratio"):
+    for heading in ("floor", "connect()", "ratio", "quarters", "target", "to one hop", "own engine", "ratio"):
         table.add_column(heading, justify="right")
     for row in database["workloads"]:
         floor, ours, engine = (row["contenders"].get(name, {}) for name in (FLOOR, Store.name, StoreOnEngine.name))
@@ -155,6 +155,7 @@ def _main_table(kind: str, database: Results) -> Table:
             f"{verdict}{_ratio(ours)}",
             f"[dim]{_quarters(ours)}",
             target,
+            "" if row["key"] == FLAT[0] else _to_hop(row["contenders"]),
             _time(engine.get("median_us")),
             _ratio(engine),
         )
@@ -172,6 +173,12 @@ def _peer_table(kind: str, database: Results, peers: Sequence[str]) -> Table:
             ratios = [_ratio(row["contenders"].get(name, {})) for name in (Store.name, *peers)]
             table.add_row(row["key"], row["title"], *ratios)
     return table
+
+
+def _to_hop(contenders: Results) -> str:
+    """How many times the floor in a thread of its own `connect()` takes."""
+    hop, ours = contenders.get(HOP), contenders.get(Store.name)
+    return f"{ours['ratio'] / hop['ratio']:.2f}" if hop and ours else ""
 
 
 def _time(micros: float | None) -> str:
