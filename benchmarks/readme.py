@@ -34,13 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def lines(results: dict[str, Any]) -> Iterator[str]:
     """The table: for each workload and database how many times the floor the store takes, and the fastest peer."""
     databases = results["databases"]
-    heads = [f"{_TITLES[kind]} | fastest other" for kind in databases]
+    heads = [f"{_TITLES[kind]} | {'to one hop | ' * _hops(kind)}fastest other" for kind in databases]
     yield "| times the floor | " + " | ".join(heads) + " |"
-    yield "|---" * (1 + 2 * len(databases)) + "|"
+    yield "|---" * (1 + 2 * len(databases) + sum(map(_hops, databases))) + "|"
     rows = {kind: {row["key"]: row for row in database["workloads"]} for kind, database in databases.items()}
     for key, row in next(iter(rows.values())).items():
-        cells = [f"{_store(rows[kind][key])} | {_fastest(rows[kind][key], databases[kind])}" for kind in databases]
+        cells = [_cells(kind, rows[kind][key], databases[kind]) for kind in databases]
         yield f"| {row['title']} | " + " | ".join(cells) + " |"
+
+
+def _hops(kind: str) -> bool:
+    return kind == "sqlite"
+
+
+def _cells(kind: str, row: dict[str, Any], database: dict[str, Any]) -> str:
+    hop = f"{'' if row['key'] == report.FLAT[0] else report.to_hop(row['contenders'])} | " if _hops(kind) else ""
+    return f"{_store(row)} | {hop}{_fastest(row, database)}"
 
 
 def _store(row: dict[str, Any]) -> str:

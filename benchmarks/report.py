@@ -155,7 +155,7 @@ def _main_table(kind: str, database: Results) -> Table:
             f"{verdict}{_ratio(ours)}",
             f"[dim]{_quarters(ours)}",
             target,
-            "" if row["key"] == FLAT[0] else _to_hop(row["contenders"]),
+            "" if row["key"] == FLAT[0] else to_hop(row["contenders"]),
             _time(engine.get("median_us")),
             _ratio(engine),
         )
@@ -175,7 +175,7 @@ def _peer_table(kind: str, database: Results, peers: Sequence[str]) -> Table:
     return table
 
 
-def _to_hop(contenders: Results) -> str:
+def to_hop(contenders: Results) -> str:
     """How many times the floor in a thread of its own `connect()` takes."""
     hop, ours = contenders.get(HOP), contenders.get(Store.name)
     return f"{ours['ratio'] / hop['ratio']:.2f}" if hop and ours else ""

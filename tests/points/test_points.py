@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from sessionstore import DocumentRepository, SessionRepository, SessionStoreError, StorageFullError, StoreSettings
+from sessionstore.verification import verify
 from tests.contract._verbs import ABOUT_THE_HANDLE, public
 from tests.points.verbs import CASES, READS, Case, plain
 from tests.support.faults_counts import FULL, figure
@@ -53,17 +54,23 @@ async def _answer(bench: Bench, case: Case) -> Any:
         return LEFT
 
 
+async def _sound(bench: Bench) -> State:
+    """What there is; `verify` finds nothing wrong in it, nor in what a fault leaves, as that must be the same."""
+    assert [str(finding) async for finding in verify(bench.repository, all_tenants=True)] == []
+    return await bench.tables.state()
+
+
 async def _clean(bench: Bench, case: Case) -> Clean:
     between = None
     if case.in_two and bench.on_postgres:
         await _answer(bench, Case(case.name, case.run, StoreSettings()))
-        between = await bench.tables.state()
+        between = await _sound(bench)
         await bench.tables.restore()
-    before = await bench.tables.state()
+    before = await _sound(bench)
     bench.points.arm(0, None, NEVER)
     answer = plain(await _answer(bench, case))
     sent = tuple(bench.points.sent)
-    after = await bench.tables.state()
+    after = await _sound(bench)
     return Clean(answer, before, after, between or after, sent)
 
 
