@@ -330,6 +330,6 @@ class SqliteHopFloor:
 
 def _connected(url: str) -> sqlite3.Connection:
     connection = sqlite3.connect(str(make_url(url).database), isolation_level=None, check_same_thread=False)
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = FAST"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
