@@ -372,11 +372,10 @@ async def test_many_use_it_first(database_url: str, way: str) -> None:
 
 async def test_engines_of_other_kinds(engine: AsyncEngine) -> None:
     """F14: refused where the repository is made."""
-    with contextlib.closing(create_engine("sqlite://").raw_connection()):
-        for other in (None, "sqlite://", create_engine("sqlite://"), engine.sync_engine, MEMORY):
-            for kind in (SessionRepository, DocumentRepository):
-                with pytest.raises(InvalidArgumentError, match="AsyncEngine"):
-                    kind(other)  # type: ignore[arg-type]
+    for other in (None, "sqlite://", create_engine("sqlite://"), engine.sync_engine, MEMORY):
+        for kind in (SessionRepository, DocumentRepository):
+            with pytest.raises(InvalidArgumentError, match="AsyncEngine"):
+                kind(other)  # type: ignore[arg-type]
 
 
 async def test_engines_of_other_drivers(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
