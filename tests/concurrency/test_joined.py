@@ -342,7 +342,7 @@ async def test_deadline_on_postgresql(postgres_database: str) -> None:
                     await asyncio.wait_for(run(repository.within(connection)), 5)
                 await connection.rollback()
         await holder.execute("ROLLBACK")
-        assert await repository.append(ID, body(1)) == [6]
+        assert await SessionRepository(engine).append(ID, body(1)) == [6]
     finally:
         holder.terminate()
         await engine.dispose()
@@ -365,7 +365,7 @@ async def test_deadline_on_sqlite(sqlite_file: Path) -> None:
             assert asyncio.get_running_loop().time() - started < 3
             holder.execute("ROLLBACK")
             await connection.rollback()
-        assert await repository.append(ID, body(1)) == [6]
+        assert await SessionRepository(engine).append(ID, body(1)) == [6]
     finally:
         holder.close()
         await engine.dispose()
