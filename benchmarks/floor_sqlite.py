@@ -279,7 +279,7 @@ class SqliteHopFloor:
                 call.send(None)  # it never waits, so it ends at once
             except StopIteration as done:
                 future.get_loop().call_soon_threadsafe(future.set_result, done.value)
-            except sqlite3.Error as error:
+            except Exception as error:  # noqa: BLE001  # raised where it is awaited
                 future.get_loop().call_soon_threadsafe(future.set_exception, error)
 
     def _hop(self, call: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:

@@ -103,7 +103,7 @@ def _row(index: int, message: AnyMessage, settings: StoreSettings) -> MessageRow
         role = check_role(role)
     if _NO_COLUMNS(body):
         return MessageRow(index, role, raw, plain, message_id, created_at)
-    return MessageRow(index, role, raw, plain, message_id, created_at, **_projected(body))
+    return MessageRow(index, role, raw, plain, message_id, created_at, **projected(body))
 
 
 _NO_COLUMNS: Final = frozenset(_PROJECTED).isdisjoint
@@ -121,7 +121,8 @@ def _taken_apart(index: int, message: AnyMessage) -> tuple[Any, str | None, int 
     return message.body, message_id, created_at, message.role
 
 
-def _projected(body: Mapping[str, Any]) -> dict[str, Any]:
+def projected(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the columns hold that copy a part of a body, by name."""
     passed = body.get("evaluation_passed")
     return {
         "seed_id": _copied(body, "seed_id"),

@@ -112,7 +112,7 @@ def encode(value: object, *, max_bytes: int, max_depth: int) -> Encoded:
 
 def encode_object(value: object, *, max_bytes: int, max_depth: int) -> Encoded:
     """Encode a body: as `encode`, but only a dict will do at the top."""
-    if type(value) is not dict and not issubclass(type(value), dict):
+    if not issubclass(type(value), dict):
         raise InvalidValue("$", f"must be a JSON object, not {type(value).__name__}")
     return encode(value, max_bytes=max_bytes, max_depth=max_depth)
 

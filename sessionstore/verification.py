@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from sessionstore import codec, limits
+from sessionstore.batch import projected
 from sessionstore.codec import Json
 from sessionstore.dialects.base import Row, Rows
 from sessionstore.repository import SessionRepository
@@ -302,23 +303,9 @@ def _message(row: Row) -> Iterator[Finding]:
     own = body.get("role")
     if not role or (own is not None and own != role):
         yield _found(Fault.COPY, **where, column="role")
-    for name, copy in zip(("seed_id", "phase_reached"), copies, strict=False):
-        if copy != _text_of(body.get(name)):
+    for (name, part), copy in zip(projected(body).items(), copies, strict=True):
+        if copy != part:
             yield _found(Fault.COPY, **where, column=name)
-    passed = body.get("evaluation_passed")
-    if copies[-1] != (passed if isinstance(passed, bool) else None):
-        yield _found(Fault.COPY, **where, column="evaluation_passed")
-
-
-def _text_of(value: Json) -> str | None:
-    """What a text column holds of a value: nothing, where it cannot hold it."""
-    if not isinstance(value, str) or "\0" in value:
-        return None
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return None
-    return value
 
 
 def _message_ids(rows: Rows) -> Iterator[Finding]:
@@ -342,8 +329,7 @@ def _metadata(rows: Rows) -> Iterator[Finding]:
             continue
         if not value.flag_is_right:
             yield _found(Fault.PLAIN, **where)
-        text = raw.decode()[: limits.VALUE_KEY_CHARS]
-        if value_key != (None if isinstance(value.value, dict | list) else text):
+        if value_key != codec.scalar_key(codec.Encoded(raw, bool(plain)), value.value):
             yield _found(Fault.COPY, **where, column="value_key")
 
 

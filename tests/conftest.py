@@ -1,6 +1,7 @@
 """Databases for every test. A database that cannot be started fails the test; it never skips it.
 
 - `database_url`: one test body on a SQLite file, SQLite in memory and PostgreSQL, freshly migrated.
+- `shared_url`: the two of them that several connections and processes can reach.
 - `postgres_database`, `sqlite_file`: only the one.
 - `postgres_server`, `postgres_empty`: the server, and a database that no migration has touched yet.
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASES = ("sqlite-file", "sqlite-memory", "postgresql")
+LASTING = ("sqlite-file", "postgresql")
 
 # Timing decides no test, hence no deadline.
 hypothesis.settings.register_profile("short", deadline=None, max_examples=50)
@@ -100,13 +102,24 @@ def sqlite_file(sqlite_template: Path, tmp_path: Path) -> Path:
     return templates.copy_sqlite(sqlite_template, tmp_path / "sessions.db")
 
 
-@pytest.fixture(params=DATABASES)
-def database_url(request: pytest.FixtureRequest) -> str:
-    """The URL of a migrated database of the test's own, on each kind in turn; in memory it migrates itself."""
-    match request.param:
+def url_of(request: pytest.FixtureRequest, kind: str, *, postgres: str = "postgres_database") -> str:
+    """The URL of a database of one of the kinds; on PostgreSQL the one that a fixture of that name gives."""
+    match kind:
         case "sqlite-file":
             return templates.sqlite_url(request.getfixturevalue("sqlite_file"))
         case "sqlite-memory":
             return "sqlite+aiosqlite://"
         case _:
-            return str(request.getfixturevalue("postgres_database"))
+            return str(request.getfixturevalue(postgres))
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a migrated database of the test's own, on each kind in turn; in memory it migrates itself."""
+    return url_of(request, request.param)
+
+
+@pytest.fixture(params=LASTING)
+def shared_url(request: pytest.FixtureRequest) -> str:
+    """The same, but only where several connections and processes can reach it, and it outlives them."""
+    return url_of(request, request.param)

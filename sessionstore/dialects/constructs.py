@@ -38,6 +38,16 @@ def param(name: str, type_: TypeEngine[Any] | type[TypeEngine[Any]]) -> BindPara
     return bindparam(PREFIX + name, type_=type_, required=True)
 
 
+def _spelled(kind: type[FunctionElement[Any]], **templates: str) -> None:
+    """Say how each database spells a function; `{0}` and so on stand for its arguments."""
+    for database, template in templates.items():
+
+        def spell(element: Any, compiler: Any, template: str = template, **kw: Any) -> str:
+            return template.format(*[compiler.process(clause, **kw) for clause in element.clauses])
+
+        compiles(kind, database)(spell)
+
+
 class greatest(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
     """The larger of two values, neither of them NULL."""
 
@@ -48,14 +58,7 @@ class greatest(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named 
         self.type = clauses[0].type
 
 
-@compiles(greatest, "postgresql")
-def _greatest_postgresql(element: greatest, compiler: Any, **kw: Any) -> str:
-    return f"greatest({compiler.process(element.clauses, **kw)})"
-
-
-@compiles(greatest, "sqlite")
-def _greatest_sqlite(element: greatest, compiler: Any, **kw: Any) -> str:
-    return f"max({compiler.process(element.clauses, **kw)})"
+_spelled(greatest, postgresql="greatest({0}, {1})", sqlite="max({0}, {1})")
 
 
 class json_bytes(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
@@ -65,14 +68,7 @@ class json_bytes(FunctionElement[Any]):  # noqa: N801  # a function of SQL, name
     inherit_cache = True
 
 
-@compiles(json_bytes, "postgresql")
-def _json_bytes_postgresql(element: json_bytes, compiler: Any, **kw: Any) -> str:
-    return f"json_send({compiler.process(element.clauses, **kw)})"
-
-
-@compiles(json_bytes, "sqlite")
-def _json_bytes_sqlite(element: json_bytes, compiler: Any, **kw: Any) -> str:
-    return f"CAST({compiler.process(element.clauses, **kw)} AS BLOB)"
+_spelled(json_bytes, postgresql="json_send({0})", sqlite="CAST({0} AS BLOB)")
 
 
 class json_of_bytes(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
@@ -82,14 +78,7 @@ class json_of_bytes(FunctionElement[Any]):  # noqa: N801  # a function of SQL, n
     inherit_cache = True
 
 
-@compiles(json_of_bytes, "postgresql")
-def _json_of_bytes_postgresql(element: json_of_bytes, compiler: Any, **kw: Any) -> str:
-    return f"CAST(convert_from({compiler.process(element.clauses, **kw)}, 'UTF8') AS JSON)"
-
-
-@compiles(json_of_bytes, "sqlite")
-def _json_of_bytes_sqlite(element: json_of_bytes, compiler: Any, **kw: Any) -> str:
-    return f"CAST({compiler.process(element.clauses, **kw)} AS TEXT)"
+_spelled(json_of_bytes, postgresql="CAST(convert_from({0}, 'UTF8') AS JSON)", sqlite="CAST({0} AS TEXT)")
 
 
 class any_of(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
@@ -101,16 +90,7 @@ class any_of(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named li
     inherit_cache = True
 
 
-@compiles(any_of, "postgresql")
-def _any_of_postgresql(element: any_of, compiler: Any, **kw: Any) -> str:
-    value, texts = element.clauses
-    return f"{compiler.process(value, **kw)} = ANY ({compiler.process(texts, **kw)})"
-
-
-@compiles(any_of, "sqlite")
-def _any_of_sqlite(element: any_of, compiler: Any, **kw: Any) -> str:
-    value, texts = element.clauses
-    return f"{compiler.process(value, **kw)} IN (SELECT value FROM json_each({compiler.process(texts, **kw)}))"  # noqa: S608  # of placeholders
+_spelled(any_of, postgresql="{0} = ANY ({1})", sqlite="{0} IN (SELECT value FROM json_each({1}))")
 
 
 class database_clock(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
@@ -140,14 +120,11 @@ class relation_exists(FunctionElement[Any]):  # noqa: N801  # a function of SQL,
     inherit_cache = True
 
 
-@compiles(relation_exists, "postgresql")
-def _relation_exists_postgresql(element: relation_exists, compiler: Any, **kw: Any) -> str:
-    return f"(to_regclass({compiler.process(element.clauses, **kw)}) IS NOT NULL)"
-
-
-@compiles(relation_exists, "sqlite")
-def _relation_exists_sqlite(element: relation_exists, compiler: Any, **kw: Any) -> str:
-    return f"EXISTS (SELECT 1 FROM sqlite_master WHERE name = {compiler.process(element.clauses, **kw)})"  # noqa: S608  # of placeholders
+_spelled(
+    relation_exists,
+    postgresql="(to_regclass({0}) IS NOT NULL)",
+    sqlite="EXISTS (SELECT 1 FROM sqlite_master WHERE name = {0})",
+)
 
 
 class byte_length(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
@@ -157,11 +134,4 @@ class byte_length(FunctionElement[Any]):  # noqa: N801  # a function of SQL, nam
     inherit_cache = True
 
 
-@compiles(byte_length, "postgresql")
-def _byte_length_postgresql(element: byte_length, compiler: Any, **kw: Any) -> str:
-    return f"octet_length(CAST({compiler.process(element.clauses, **kw)} AS TEXT))"
-
-
-@compiles(byte_length, "sqlite")
-def _byte_length_sqlite(element: byte_length, compiler: Any, **kw: Any) -> str:
-    return f"length(CAST({compiler.process(element.clauses, **kw)} AS BLOB))"
+_spelled(byte_length, postgresql="octet_length(CAST({0} AS TEXT))", sqlite="length(CAST({0} AS BLOB))")

@@ -35,12 +35,8 @@ class SqliteExecutor(Executor):
 
     async def _attempt(self, unit: Unit[T], deadline: Deadline) -> T:
         call = Pending(unit, deadline)
-        timer = call.timer()
-        try:
-            (self._readers if unit.kind.reads else self._writer).put(call)
-            return await call.future  # type: ignore[no-any-return]
-        finally:
-            timer.cancel()
+        (self._readers if unit.kind.reads else self._writer).put(call)
+        return await call.wait()  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         """Finish what waits, and close the connections.

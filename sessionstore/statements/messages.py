@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
@@ -58,16 +58,32 @@ Most messages are bare, and sending five entries less for each of them makes an 
 """
 
 
-def incoming(types: dict[str, Any]) -> Any:
-    """Rows from one array parameter a column, as a FROM clause. Databases with `array_rows` only."""
+class Incoming(NamedTuple):
+    """The rows of a bulk statement.
+
+    Attributes:
+        row: its entries by name.
+        sources: FROM clauses that give them; none where they are parameters.
+    """
+
+    row: Any
+    sources: tuple[Any, ...]
+
+    def put(self, inserting: Any, values: dict[str, Any]) -> Any:
+        """Complete an INSERT of these rows."""
+        if not self.sources:
+            return inserting.values(values)
+        return inserting.from_select(list(values), select(*values.values()).select_from(*self.sources))
+
+
+def incoming(db: Dialect, types: dict[str, Any]) -> Incoming:
+    """Take rows: from an array parameter a column, or a single one from a parameter a column."""
+    if not db.array_rows:
+        return Incoming({name: param(name, kind) for name, kind in types.items()}, ())
     arrays = [param(name, InstantList() if kind is Instant else ARRAY(kind())) for name, kind in types.items()]
     columns = [column(name, kind()) for name, kind in types.items()]
-    return func.unnest(*arrays).table_valued(*columns, name="incoming").render_derived()
-
-
-def _parameters(types: dict[str, Any]) -> dict[str, Any]:
-    """A single row, from a parameter a column."""
-    return {name: param(name, kind) for name, kind in types.items()}
+    rows = func.unnest(*arrays).table_valued(*columns, name="incoming").render_derived()
+    return Incoming(rows.c, (rows,))
 
 
 def _values(row: Any, first: Any, types: dict[str, Any]) -> dict[str, Any]:
@@ -89,11 +105,8 @@ def inserting(*, bare: bool) -> Statement:
     types = _BARE if bare else _WHOLE
 
     def build(db: Dialect) -> Any:
-        if not db.array_rows:
-            return insert(MESSAGES).inline().values(_values(_parameters(types), number("first"), types))
-        rows = incoming(types)
-        values = _values(rows.c, number("first"), types)
-        return insert(MESSAGES).inline().from_select(list(values), select(*values.values()).select_from(rows))
+        rows = incoming(db, types)
+        return rows.put(insert(MESSAGES).inline(), _values(rows.row, number("first"), types))
 
     return Statement("insert_messages", build, tuple(types))
 
@@ -127,9 +140,9 @@ def appending(*, bare: bool) -> Statement:
 
     def build(db: Dialect) -> Any:
         head = _advance().cte("head")
-        rows = incoming(types) if db.array_rows else None
-        values = _values(_parameters(types) if rows is None else rows.c, head.c.first, types)
-        chosen = select(*values.values()).select_from(head, *() if rows is None else (rows,))
+        rows = incoming(db, types)
+        values = _values(rows.row, head.c.first, types)
+        chosen = select(*values.values()).select_from(head, *rows.sources)
         inserted = insert(MESSAGES).inline().from_select(list(values), chosen)
         return select(head.c.first).add_cte(inserted.cte("inserted"))
 

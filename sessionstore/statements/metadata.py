@@ -28,23 +28,17 @@ ROW: Final = {"key": Text, "value": Text, "plain": Boolean, "value_key": Text}
 @statement("set_metadata", *ROW)
 def SET(db: Dialect) -> Any:  # noqa: N802  # a statement, named like the constants beside it
     """Insert keys, or give them new values."""
-    rows = incoming(ROW) if db.array_rows else None
-    row: Any = {name: param(name, kind) for name, kind in ROW.items()} if rows is None else rows.c
+    rows = incoming(db, ROW)
     values = {
         "tenant_id": TENANT,
         "session_id": SESSION,
-        "key": row["key"],
-        "value": cast(row["value"], JsonText),
-        "plain": row["plain"],
-        "value_key": row["value_key"],
+        "key": rows.row["key"],
+        "value": cast(rows.row["value"], JsonText),
+        "plain": rows.row["plain"],
+        "value_key": rows.row["value_key"],
     }
-    if rows is None:
-        insert_: Any = postgresql.insert if db.modifying_ctes else sqlite.insert
-        upsert = insert_(METADATA).inline().values(values)
-    else:
-        upsert = (
-            postgresql.insert(METADATA).inline().from_select(list(values), select(*values.values()).select_from(rows))
-        )
+    insert_: Any = postgresql.insert if db.modifying_ctes else sqlite.insert
+    upsert = rows.put(insert_(METADATA).inline(), values)
     changed = {name: upsert.excluded[name] for name in ("value", "plain", "value_key")}
     return upsert.on_conflict_do_update(index_elements=[d.tenant_id, d.session_id, d.key], set_=changed)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sessionstore.dialects.base import Dialect, Row, Rows
+from sessionstore.dialects.base import Dialect, Row, Rows, Statement
 from sessionstore.limits import CHUNK_BYTES, INT64_MAX, ITER_BATCH, METADATA_BYTES
 from sessionstore.statements import verification
 from sessionstore.units.unit import Kind, Steps, Unit
@@ -120,24 +120,23 @@ class Rest(NamedTuple):
 
 def message_ids(tenant: str, after: tuple[str, ...]) -> Unit[Rest]:
     """Count the messages of each message id."""
-
-    def steps(_db: Dialect) -> Steps[Rest]:
-        session_id, message_id = after
-        rows = yield verification.MESSAGE_IDS(tenant=tenant, after_id=session_id, after_key=message_id, limit=PAGE)
-        return Rest(rows, _key(rows[-1], 2) if len(rows) == PAGE else None)
-
-    return Unit("verify_message_ids", Kind.READ, steps)
+    return _by_key("verify_message_ids", verification.MESSAGE_IDS, tenant, after, limit=PAGE)
 
 
 def metadata(tenant: str, after: tuple[str, ...]) -> Unit[Rest]:
     """Read metadata."""
+    return _by_key("verify_metadata", verification.VALUES, tenant, after, limit=PAGE_VALUES)
+
+
+def _by_key(name: str, statement: Statement, tenant: str, after: tuple[str, ...], *, limit: int) -> Unit[Rest]:
+    """Read the rows after a session's id and a key of it."""
 
     def steps(_db: Dialect) -> Steps[Rest]:
         session_id, key = after
-        rows = yield verification.VALUES(tenant=tenant, after_id=session_id, after_key=key, limit=PAGE_VALUES)
-        return Rest(rows, _key(rows[-1], 2) if len(rows) == PAGE_VALUES else None)
+        rows = yield statement(tenant=tenant, after_id=session_id, after_key=key, limit=limit)
+        return Rest(rows, _key(rows[-1], 2) if len(rows) == limit else None)
 
-    return Unit("verify_metadata", Kind.READ, steps)
+    return Unit(name, Kind.READ, steps)
 
 
 def documents(tenant: str, after: tuple[str, ...]) -> Unit[Rest]:

@@ -7,20 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.concurrency.foreign import foreign
-from tests.support.templates import sqlite_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.concurrency.foreign import Foreign
-
-
-@pytest.fixture(params=["sqlite-file", "postgresql"])
-def shared_url(request: pytest.FixtureRequest) -> str:
-    """A database that others can write to as well; one in memory is ours alone."""
-    if request.param == "sqlite-file":
-        return sqlite_url(request.getfixturevalue("sqlite_file"))
-    return str(request.getfixturevalue("postgres_database"))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import pytest_asyncio
 from sqlalchemy import make_url
 
 from sessionstore import SessionRepository
-from tests.conftest import DATABASES
+from tests.conftest import DATABASES, LASTING, url_of
 from tests.support import templates
 from tests.support.repositories import WAYS, Way, callers_engine, check_invariants, opened
 
@@ -65,14 +65,14 @@ def empty_postgres(shared_postgres: str) -> Iterator[Callable[[], str]]:
     loop.close()
 
 
-def _url(request: pytest.FixtureRequest, database: str) -> str:
-    match database:
-        case "sqlite-file":
-            return templates.sqlite_url(request.getfixturevalue("sqlite_file"))
-        case "sqlite-memory":
-            return "sqlite+aiosqlite://"
-        case _:
-            return str(request.getfixturevalue("empty_postgres")())
+@pytest.fixture
+def emptied_postgres(empty_postgres: Callable[[], str]) -> str:
+    """The URL of the shared database, empty."""
+    return empty_postgres()
+
+
+def _url(request: pytest.FixtureRequest, kind: str) -> str:
+    return url_of(request, kind, postgres="emptied_postgres")
 
 
 @pytest.fixture(params=DATABASES)
@@ -81,7 +81,7 @@ def rows_url(request: pytest.FixtureRequest) -> str:
     return _url(request, request.param)
 
 
-@pytest.fixture(params=["sqlite-file", "postgresql"])
+@pytest.fixture(params=LASTING)
 def lasting_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database that outlives its connections."""
     return _url(request, request.param)

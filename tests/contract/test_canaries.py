@@ -192,18 +192,10 @@ async def _joined(url: str, kind: str) -> AsyncIterator[SessionRepository]:
     await engine.dispose()
 
 
-@pytest.fixture(params=["sqlite-file", "postgresql"])
-def lasting(request: pytest.FixtureRequest) -> str:
-    """A database that several connections may be open to."""
-    if request.param == "sqlite-file":
-        return f"sqlite+aiosqlite:///{request.getfixturevalue('sqlite_file')}"
-    return str(request.getfixturevalue("postgres_database"))
-
-
 @pytest.mark.parametrize("kind", ["connection", "session"])
-async def test_within_a_transaction(lasting: str, kind: str, heard: Heard) -> None:
+async def test_within_a_transaction(shared_url: str, kind: str, heard: Heard) -> None:
     """P11: nor where statements go through the caller's connection, and the driver's own logger."""
-    async with _joined(_with_password(lasting), kind) as sessions:
+    async with _joined(_with_password(shared_url), kind) as sessions:
         for call in (_furnish, *WRITES.values()):
             await heard.of(call(sessions))
         for name in ("messages", "snapshot", "get", "list_sessions", "pop", "trim", "delete"):
@@ -272,14 +264,14 @@ def _raising(make: Callable[[], BaseException], *, on_postgres: bool) -> Callabl
     return act_async if on_postgres else act
 
 
-async def test_every_error_of_a_driver(lasting: str, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_error_of_a_driver(shared_url: str, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     """P11: at every statement of every write, whatever the driver has put into its error."""
-    on_postgres = lasting.startswith("postgresql")
+    on_postgres = shared_url.startswith("postgresql")
     points = Points()
     (faults.on_postgres if on_postgres else faults.on_sqlite)(points, monkeypatch)
     kinds = ON_POSTGRES if on_postgres else ON_SQLITE
     calls = [call for name, call in WRITES.items() if FULL or name in SOME]
-    async with SessionRepository.connect(lasting) as sessions:
+    async with SessionRepository.connect(shared_url) as sessions:
         await _furnish(sessions)
         for name, make in kinds.items():
             fault = Fault(name, _raising(make, on_postgres=on_postgres))
@@ -294,16 +286,16 @@ async def test_every_error_of_a_driver(lasting: str, heard: Heard, monkeypatch: 
     assert heard.leaks == []
 
 
-async def test_errors_of_connecting(lasting: str, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_errors_of_connecting(shared_url: str, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     """F14, P11: an error of the driver on the way to the database tells neither its text nor the password."""
-    on_postgres = lasting.startswith("postgresql")
+    on_postgres = shared_url.startswith("postgresql")
     points = Points()
     (faults.on_postgres if on_postgres else faults.on_sqlite)(points, monkeypatch)
     for name, make in (ON_POSTGRES if on_postgres else ON_SQLITE).items():
         at = 1
         while at:
             points.arm(at, Fault(name, _raising(make, on_postgres=on_postgres)), NEVER)
-            sessions = SessionRepository.connect(_with_password(lasting))
+            sessions = SessionRepository.connect(_with_password(shared_url))
             await heard.of(sessions.append("s", BODY, create=True))
             await sessions.aclose()
             at = at + 1 if len(points.sent) >= at else 0

@@ -24,7 +24,6 @@ from sessionstore import (
 )
 from sessionstore.migrate import upgrade
 from tests.migrations.databases import execute, fetch, files_in
-from tests.support import templates
 from tests.support.postgres import PostgresServer
 from tests.support.repositories import callers_engine, say
 
@@ -45,14 +44,6 @@ def all_text(error: BaseException) -> str:
 # --- the schema -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["sqlite-file", "postgresql"])
-def own_url(request: pytest.FixtureRequest) -> str:
-    """A database whose tables a test may change."""
-    if request.param == "sqlite-file":
-        return templates.sqlite_url(request.getfixturevalue("sqlite_file"))
-    return str(request.getfixturevalue("postgres_database"))
-
-
 async def refusal(url: str, settings: StoreSettings | None = None) -> SchemaOutOfDateError:
     """What opening a database says, which must be what a first call says."""
     with pytest.raises(SchemaOutOfDateError) as opening:
@@ -68,38 +59,38 @@ async def refusal(url: str, settings: StoreSettings | None = None) -> SchemaOutO
     return opening.value
 
 
-async def test_an_older_database(own_url: str) -> None:
+async def test_an_older_database(shared_url: str) -> None:
     """F10: refused, naming found, expected and the command."""
-    await execute(own_url, "UPDATE sessionstore_schema SET revision = '0000', compatible_from = '0000'")
-    error = await refusal(own_url)
+    await execute(shared_url, "UPDATE sessionstore_schema SET revision = '0000', compatible_from = '0000'")
+    error = await refusal(shared_url)
     assert (error.found, error.expected, error.command) == ("0000", "0001", "sessionstore db upgrade")
     for part in ("0000", "0001", "sessionstore db upgrade"):
         assert part in str(error)
 
 
-async def test_a_newer_database_for_newer_code(own_url: str) -> None:
+async def test_a_newer_database_for_newer_code(shared_url: str) -> None:
     """F10: refused, with the command that brings newer code."""
-    await execute(own_url, "UPDATE sessionstore_schema SET revision = '0009', compatible_from = '0008'")
-    error = await refusal(own_url)
+    await execute(shared_url, "UPDATE sessionstore_schema SET revision = '0009', compatible_from = '0008'")
+    error = await refusal(shared_url)
     assert (error.found, error.expected) == ("0009", "0001")
     assert error.command.startswith("pip install --upgrade sessionstore")
     assert "0009" in str(error)
 
 
-async def test_a_newer_database_that_this_code_may_use(own_url: str) -> None:
+async def test_a_newer_database_that_this_code_may_use(shared_url: str) -> None:
     """F10: old code keeps working while expand migrations run."""
-    await execute(own_url, "UPDATE sessionstore_schema SET revision = '0009', compatible_from = '0001'")
-    async with SessionRepository.connect(own_url) as sessions:
+    await execute(shared_url, "UPDATE sessionstore_schema SET revision = '0009', compatible_from = '0001'")
+    async with SessionRepository.connect(shared_url) as sessions:
         await sessions.create("s")
-    async with SessionRepository.connect(own_url, migrate=True) as sessions:
+    async with SessionRepository.connect(shared_url, migrate=True) as sessions:
         assert await sessions.exists("s")
 
 
 @pytest.mark.parametrize("what", ["DROP TABLE sessionstore_schema", "DELETE FROM sessionstore_schema"])
-async def test_a_database_without_our_row(own_url: str, what: str) -> None:
+async def test_a_database_without_our_row(shared_url: str, what: str) -> None:
     """F10: found is None."""
-    await execute(own_url, what)
-    error = await refusal(own_url)
+    await execute(shared_url, what)
+    error = await refusal(shared_url)
     assert (error.found, error.expected, error.command) == (None, "0001", "sessionstore db upgrade")
 
 
@@ -140,26 +131,26 @@ async def test_a_schema_of_its_own(postgres_database: str) -> None:
     assert await fetch(postgres_database, "SELECT count(*) FROM public.sessionstore_sessions") == [(0,)]
 
 
-async def test_once_it_is_upgraded_the_next_call_works(own_url: str) -> None:
+async def test_once_it_is_upgraded_the_next_call_works(shared_url: str) -> None:
     """F10: a refusal is not remembered; no restart is needed."""
-    await execute(own_url, "UPDATE sessionstore_schema SET revision = '0000'")
-    sessions = SessionRepository.connect(own_url)
+    await execute(shared_url, "UPDATE sessionstore_schema SET revision = '0000'")
+    sessions = SessionRepository.connect(shared_url)
     with pytest.raises(SchemaOutOfDateError):
         await sessions.create("s")
-    await execute(own_url, "UPDATE sessionstore_schema SET revision = '0001'")
+    await execute(shared_url, "UPDATE sessionstore_schema SET revision = '0001'")
     assert (await sessions.create("s")).id == "s"
     await sessions.aclose()
 
 
-async def test_a_refusal_leaves_the_callers_transaction_alone(own_url: str) -> None:
+async def test_a_refusal_leaves_the_callers_transaction_alone(shared_url: str) -> None:
     """F10: also where the tables are missing, what the caller has written can be committed."""
-    await execute(own_url, "DROP TABLE sessionstore_schema", "CREATE TABLE mine (x INTEGER)")
-    engine = callers_engine(own_url)
+    await execute(shared_url, "DROP TABLE sessionstore_schema", "CREATE TABLE mine (x INTEGER)")
+    engine = callers_engine(shared_url)
     async with engine.begin() as connection:
         await connection.exec_driver_sql("INSERT INTO mine VALUES (1)")
         with pytest.raises(SchemaOutOfDateError):
             await SessionRepository(engine).within(connection).create("s")
-    assert await fetch(own_url, "SELECT x FROM mine") == [(1,)]
+    assert await fetch(shared_url, "SELECT x FROM mine") == [(1,)]
     await engine.dispose()
 
 

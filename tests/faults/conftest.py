@@ -9,18 +9,9 @@ import pytest
 
 from tests.support import templates
 from tests.support.postgres import PostgresServer
-from tests.support.templates import sqlite_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-@pytest.fixture(params=["sqlite-file", "postgresql"])
-def shared_url(request: pytest.FixtureRequest) -> str:
-    """A database that other processes can reach as well."""
-    if request.param == "sqlite-file":
-        return sqlite_url(request.getfixturevalue("sqlite_file"))
-    return str(request.getfixturevalue("postgres_database"))
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from sessionstore import SessionRepository
 from tests.support.faults_counts import figure, rounds
 from tests.support.faults_history import SHARED, History, Writer
 from tests.support.faults_leases import assert_nothing_held
-from tests.support.repositories import callers_engine
+from tests.support.repositories import opened
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -27,14 +26,8 @@ STALL_SECONDS = 2.0
 @pytest.fixture(params=["connect", "engine"])
 async def repository(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[SessionRepository]:
     """A repository whose callers leave: with connections of its own, and with those of a caller's engine."""
-    if request.param == "connect":
-        async with SessionRepository.connect(database_url) as opened:
-            yield opened
-        return
-    engine = callers_engine(database_url)
-    async with SessionRepository(engine) as opened:
-        yield opened
-    await engine.dispose()
+    async with opened(request.param, database_url) as repository:
+        yield repository
 
 
 @pytest.fixture
@@ -43,10 +36,8 @@ async def beside(database_url: str, repository: SessionRepository) -> AsyncItera
     if database_url == "sqlite+aiosqlite://":
         yield repository
         return
-    engine = create_async_engine(database_url)
-    async with SessionRepository(engine) as opened:
-        yield opened
-    await engine.dispose()
+    async with opened("engine", database_url) as other:
+        yield other
 
 
 async def _leave(writer: Writer, chance: random.Random, usual_seconds: float) -> BaseException | None:

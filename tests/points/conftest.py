@@ -11,7 +11,7 @@ from sessionstore import SessionRepository
 from sessionstore.executors import guarantees, sqlite
 from sessionstore.executors.postgresql import PostgresExecutor
 from sessionstore.limits import POSTGRES_CONNECTIONS
-from tests.conftest import DATABASES
+from tests.conftest import DATABASES, url_of
 from tests.points.behind import Behind, BehindPostgres, behind
 from tests.points.verbs import prepare
 from tests.support import points as faults
@@ -84,13 +84,7 @@ def postgres_of_all(postgres_server: Postgres, postgres_template: str) -> Iterat
 @pytest.fixture(params=DATABASES)
 def points_url(request: pytest.FixtureRequest) -> str:
     """The URL of a database, on each kind in turn."""
-    match request.param:
-        case "sqlite-file":
-            return templates.sqlite_url(request.getfixturevalue("sqlite_file"))
-        case "sqlite-memory":
-            return "sqlite+aiosqlite://"
-        case _:
-            return str(request.getfixturevalue("postgres_of_all"))
+    return url_of(request, request.param, postgres="postgres_of_all")
 
 
 @pytest.fixture

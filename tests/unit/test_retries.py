@@ -32,7 +32,6 @@ from sessionstore.executors.base import Deadline, Executor
 from sessionstore.limits import RETRY_FIRST_SECONDS, RETRY_MAX_SECONDS
 from sessionstore.units.messages import Append, Appended
 from sessionstore.units.unit import Kind, RunInstead, Unit
-from tests.support.templates import sqlite_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -238,17 +237,9 @@ def _in_a_fork(call: Callable[[], Any]) -> str:
     return text
 
 
-@pytest.fixture(params=["sqlite-file", "postgresql"])
-def lasting_url(request: pytest.FixtureRequest) -> str:
-    """A database that outlives its connections."""
-    if request.param == "sqlite-file":
-        return sqlite_url(request.getfixturevalue("sqlite_file"))
-    return str(request.getfixturevalue("postgres_database"))
-
-
-async def test_after_a_fork(lasting_url: str) -> None:
+async def test_after_a_fork(shared_url: str) -> None:
     """F14: threads and connections stay with the parent; a child that would use them is told so, and harms nothing."""
-    async with SessionRepository.connect(lasting_url) as sessions:
+    async with SessionRepository.connect(shared_url) as sessions:
         await sessions.create("s")
 
         def elsewhere() -> Any:
@@ -261,9 +252,9 @@ async def test_after_a_fork(lasting_url: str) -> None:
         assert await sessions.append("s", {"role": "user"}) == [0]
 
 
-async def test_the_engine_goes_on_after_a_fork(lasting_url: str) -> None:
+async def test_the_engine_goes_on_after_a_fork(shared_url: str) -> None:
     """F14: the error says how, and a child that does so works, without taking anything from its parent."""
-    engine = create_async_engine(lasting_url)
+    engine = create_async_engine(shared_url)
     sessions = SessionRepository(engine)
     await sessions.create("s")
 
