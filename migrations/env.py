@@ -310,7 +310,8 @@ def write_script(schema: str | None) -> None:
         version_table_schema=schema,
     )
     if schema is not None:
-        context.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        if context.get_starting_revision_argument() is None:
+            context.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
         context.execute(f'SET search_path TO "{schema}"')
     with context.begin_transaction():
         context.run_migrations()

@@ -15,7 +15,8 @@ Rules, each of which has hurt somebody:
 - NOT NULL and CHECK: ADD ... NOT VALID, then VALIDATE in the next revision. Foreign keys likewise.
 - An index on a filled table: in `with op.get_context().autocommit_block():` DROP INDEX CONCURRENTLY IF EXISTS, since a
   failed build leaves an INVALID one, then CREATE INDEX CONCURRENTLY, in a revision of its own that can run twice.
-- SQLite: op.batch_alter_table copies the table; count the rows before and after, and raise if they differ.
+- SQLite: op.batch_alter_table copies the table; count the rows before and after, and raise if they differ. Views that
+  read the table are dropped before and made anew after it.
 - No rows are moved here: data moves in bounded, committed, resumable batches outside the revision.
 - The last statement writes sessionstore_schema; downgrade writes back the values of the revision before.
 - Once released, never edited.
@@ -42,14 +43,14 @@ def upgrade() -> None:
     """Say what comes."""
     _set_timeouts()
     ${upgrades if upgrades else "..."}
-    op.execute("UPDATE sessionstore_schema SET revision = '${up_revision}'")  # and compatible_from, in a contract
+    op.execute("UPDATE sessionstore_schema SET revision = '${up_revision}' WHERE id = 1")  # and compatible_from, in a contract
 
 
 def downgrade() -> None:
     """Say what goes."""
     _set_timeouts()
     ${downgrades if downgrades else "..."}
-    op.execute("UPDATE sessionstore_schema SET revision = '${down_revision}'")
+    op.execute("UPDATE sessionstore_schema SET revision = '${down_revision}' WHERE id = 1")
 
 
 def _set_timeouts() -> None:

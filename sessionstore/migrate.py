@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import io
 import math
 import os
@@ -20,8 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from asyncpg import ClientConfigurationError, InterfaceError, PostgresError
 from sqlalchemy import URL, column, create_engine, inspect, select, table
@@ -41,6 +38,7 @@ from sessionstore.errors import (
     StoreTimeoutError,
 )
 from sessionstore.executors.translate import BAD_OPTION, cause_of
+from sessionstore.revisions import Migration, config, head, history, known, location, place
 from sessionstore.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -48,7 +46,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-__all__ = ["check", "current", "downgrade", "sql", "upgrade", "upgrade_connection", "upgrade_sqlite"]
+__all__ = [
+    "Migration",
+    "check",
+    "current",
+    "downgrade",
+    "history",
+    "location",
+    "sql",
+    "upgrade",
+    "upgrade_connection",
+    "upgrade_sqlite",
+]
 
 _T = TypeVar("_T")
 
@@ -145,26 +154,37 @@ async def check(database: str | URL | AsyncEngine, *, schema: str | None = None)
         SchemaOutOfDateError: it is not; the error carries the command to run.
         StoreUnavailableError, CorruptStoreError: it cannot be read.
     """
-    found, head = await current(database, schema=schema), _head()
-    if found != head:
+    found = await current(database, schema=schema)
+    if found != head():
         raise _out_of_date(found, schema)
 
 
-def sql(*, to: str = "head", schema: str | None = None) -> str:
-    """The script that takes an empty PostgreSQL database to a revision, for change-controlled databases.
+def sql(*, start: str = "base", to: str = "head", schema: str | None = None) -> str:
+    """The script that takes a PostgreSQL database from one revision to another, for change-controlled databases.
 
-    Blocks while another migration of this process runs: in an event loop, call it in a thread.
+    Up or down, whichever way the second lies. Blocks while another migration of this process runs: in an event loop,
+    call it in a thread.
+
+    Args:
+        start: the revision the database is at; `"base"` for an empty one.
+        to: the revision it shall be at.
+        schema: the PostgreSQL schema of the tables.
 
     Raises:
-        InvalidArgumentError: no such revision.
+        InvalidArgumentError: no such revision, or nothing to do.
     """
-    job = _Job("upgrade", to, _checked(schema), _deadline(_TIMEOUT_SECONDS))
-    job.target()
+    schema = _checked(schema)
+    before, after = place(start), place(to)
+    if before == after:
+        raise InvalidArgumentError(f"from {start} to {to} there is nothing to do")
     written = io.StringIO()
-    config = _config(output_buffer=written)
-    config.attributes["schema"] = job.schema
-    with _alone(job.deadline), _translated():
-        command.upgrade(config, to, sql=True)
+    settings = config(output_buffer=written)
+    settings.attributes["schema"] = schema
+    direction = command.upgrade if before < after else command.downgrade
+    last = known()[after] if after >= 0 else "base"
+    span = last if before < 0 else f"{known()[before]}:{last}"
+    with _alone(_deadline(_TIMEOUT_SECONDS)), _translated():
+        direction(settings, span, sql=True)
     return written.getvalue()
 
 
@@ -243,31 +263,26 @@ class _Job:
         if state is not None and not inspect(connection).has_table("sessionstore_alembic_version", schema=self.schema):
             raise SessionStoreError("another Alembic history made these tables: migrate them there")
         connection.rollback()
-        config = _config()
-        config.attributes.update(connection=connection, schema=self.schema, deadline=self.deadline)
-        getattr(command, self.direction)(config, self.to)
+        settings = config()
+        settings.attributes.update(connection=connection, schema=self.schema, deadline=self.deadline)
+        getattr(command, self.direction)(settings, self.to)
         state = _read_state(connection, self.schema)
         return _revision(state)
 
     def target(self) -> int:
         """The place of the revision asked for; -1 is before the first."""
-        known = _revisions()
-        if self.to == "head" and self.direction == "upgrade":
-            return len(known) - 1
-        if self.to == "base" and self.direction == "downgrade":
-            return -1
-        if self.to not in known:
-            raise InvalidArgumentError(f"there is no revision {self.to!r}; there are {', '.join(known)}")
-        return known.index(self.to)
+        if self.to == ("base" if self.direction == "upgrade" else "head"):
+            raise InvalidArgumentError(f"there is no revision {self.to!r} to {self.direction} to")
+        return place(self.to)
 
     def _is_done(self, state: _State | None, target: int) -> bool:
         if state is None:
             return self.direction == "downgrade"
-        if state.revision in _revisions():
-            found = _revisions().index(state.revision)
+        if state.revision in known():
+            found = known().index(state.revision)
             return found >= target if self.direction == "upgrade" else found <= target
         # Newer than this code, which is how an old replica that restarts in the middle of a deploy finds it.
-        if self.direction == "upgrade" and state.compatible_from <= _head():
+        if self.direction == "upgrade" and state.compatible_from <= head():
             return True
         raise _out_of_date(state.revision, self.schema)
 
@@ -287,40 +302,11 @@ def _read_state(connection: Connection, schema: str | None) -> _State | None:
 
 
 def _out_of_date(found: str | None, schema: str | None) -> SchemaOutOfDateError:
-    if found is None or found in _revisions():
+    if found is None or found in known():
         run = "sessionstore db upgrade" + (f" --schema {schema}" if schema else "")
     else:
         run = "pip install --upgrade sessionstore"
-    return SchemaOutOfDateError(found=found, expected=_head(), command=run)
-
-
-@functools.cache
-def _folder() -> Path:
-    """Where the revisions are: beside this file in a wheel, at the top of a checkout."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "_alembic" / "migrations", package.parent / "migrations"):
-        if (folder / "env.py").is_file():
-            return folder
-    raise SessionStoreError("this installation of sessionstore has no migrations")
-
-
-def _config(**options: Any) -> Config:
-    # Without the ini file, which is for the `alembic` command: its interpolation would trip over a % in the path.
-    config = Config(**options)
-    config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-@functools.cache
-def _revisions() -> tuple[str, ...]:
-    """Every revision this code knows, oldest first: one line of descent, no branches."""
-    scripts = ScriptDirectory(str(_folder()))
-    return tuple(script.revision for script in reversed(list(scripts.walk_revisions())))
-
-
-def _head() -> str:
-    return _revisions()[-1]
+    return SchemaOutOfDateError(found=found, expected=head(), command=run)
 
 
 # --- where it is done ---------------------------------------------------------------------------

@@ -6,7 +6,7 @@ processors: rows travel as the driver gives them, and `statements/mapping.py` tu
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
-REVISION: Final = "0001"
+REVISION: Final = "0003"
 """The newest revision this code knows, and the oldest it can work with: see `sessionstore_schema`."""
 
 
@@ -205,6 +205,26 @@ class MaintenanceRow(Base):
     __table_args__ = ({"comment": "One row a job: of many processes, one runs it in a cooldown."},)
 
 
+class BackfillRow(Base):
+    """How far a backfill is."""
+
+    __tablename__ = "sessionstore_backfills"
+
+    job: Mapped[str] = mapped_column(Name, primary_key=True, comment="name of the backfill")
+    after_key: Mapped[str | None] = mapped_column(
+        Name, comment="key of the last row it has seen, as JSON; NULL before the first and when finished"
+    )
+    total: Mapped[int | None] = mapped_column(BigInteger, comment="rows there were when it started, about")
+    seen: Mapped[int] = mapped_column(BigInteger, comment="rows it has looked at")
+    changed: Mapped[int] = mapped_column(BigInteger, comment="rows it has changed")
+    unreadable: Mapped[int] = mapped_column(BigInteger, comment="rows it had to leave: what they hold is not JSON")
+    started_at: Mapped[Any] = mapped_column(Instant, comment="by the database's clock")
+    updated_at: Mapped[Any] = mapped_column(Instant, comment="of the last batch, by the database's clock")
+    finished_at: Mapped[Any | None] = mapped_column(Instant, comment="NULL while it is unfinished")
+
+    __table_args__ = ({"comment": "One row a backfill: how far it has come."},)
+
+
 class SchemaRow(Base):
     """What the tables are: written by every revision, checked by the code at opening."""
 
@@ -220,20 +240,116 @@ class SchemaRow(Base):
     )
 
 
-MESSAGE_TEXTS_VIEW: Final = "sessionstore_message_texts"
+# ruff: noqa: S608  # what is put into the views' SQL are names that stand here
 
-MESSAGE_TEXTS: Final = {
-    "postgresql": (
-        "SELECT tenant_id, session_id, position, message_id, role, "
-        "CASE WHEN plain THEN body ->> 'content' END AS text, plain, "
-        "created_at, octet_length(body::text) AS bytes FROM {messages}"
-    ),
-    # json_valid guards the whole query against one damaged row.
-    "sqlite": (
-        "SELECT tenant_id, session_id, position, message_id, role, "
-        "CASE WHEN plain AND json_valid(body) THEN json_extract(body, '$.content') END AS text, plain, "
-        "strftime('%Y-%m-%d %H:%M:%f', created_at / 1000000.0, 'unixepoch') AS created_at, "
-        "length(CAST(body AS BLOB)) AS bytes FROM {messages}"
-    ),
+
+class View(NamedTuple):
+    """A view for DBAs: safe on any row, unlike JSON functions on the tables.
+
+    Attributes:
+        comment: what it is for.
+        columns: the comment of each column, in order.
+        selects: what it selects on each database.
+    """
+
+    comment: str
+    columns: dict[str, str]
+    selects: dict[str, str]
+
+
+_AS_SESSIONS: Final = "as in sessionstore_sessions"
+_AS_MESSAGES: Final = "as in sessionstore_messages"
+_UTC: Final = "UTC"
+
+
+def _at(column: str) -> str:
+    """A moment for people, on SQLite."""
+    return f"strftime('%Y-%m-%d %H:%M:%f', {column} / 1000000.0, 'unixepoch') AS {column}"
+
+
+_MESSAGE_TEXTS: Final = View(
+    "One row a message, for reading with SQL: safe on any body, unlike JSON functions on the table.",
+    {
+        "tenant_id": _AS_SESSIONS,
+        "session_id": "the session it belongs to",
+        "position": "0-based place, dense in a session",
+        "message_id": "the caller's id, unique in a session",
+        "role": "who the message is from",
+        "text": "body.content as text; NULL where it has none, or plain is false",
+        "plain": "whether SQL JSON functions can read the body",
+        "created_at": _UTC,
+        "bytes": "size of the encoded body",
+    },
+    {
+        "postgresql": (
+            "SELECT tenant_id, session_id, position, message_id, role, "
+            "CASE WHEN plain THEN body ->> 'content' END AS text, plain, "
+            "created_at, octet_length(body::text) AS bytes FROM sessionstore_messages"
+        ),
+        # json_valid guards the whole query against one damaged row.
+        "sqlite": (
+            "SELECT tenant_id, session_id, position, message_id, role, "
+            "CASE WHEN plain AND json_valid(body) THEN json_extract(body, '$.content') END AS text, plain, "
+            f"{_at('created_at')}, length(CAST(body AS BLOB)) AS bytes "
+            "FROM sessionstore_messages"
+        ),
+    },
+)
+
+_SESSION_FACTS: Final = View(
+    "Sessions without contents: no title, summary or system message.",
+    {
+        **dict.fromkeys(("tenant_id", "id", "user_id", "model", "max_turns"), _AS_SESSIONS),
+        **dict.fromkeys(("active_seed_id", "active_persona_id", "parent_id", "fork_position"), _AS_SESSIONS),
+        **dict.fromkeys(("first_position", "next_position"), _AS_SESSIONS),
+        "length": "how many messages are kept",
+        **dict.fromkeys(("generation", "version"), _AS_SESSIONS),
+        "created_at": _UTC,
+        "updated_at": "last change, UTC",
+        "last_accessed_at": "last use, UTC",
+    },
+    {
+        "postgresql": (
+            "SELECT tenant_id, id, user_id, model, max_turns, active_seed_id, active_persona_id, parent_id, "
+            "fork_position, first_position, next_position, next_position - first_position AS length, generation, "
+            "version, created_at, updated_at, last_accessed_at FROM sessionstore_sessions"
+        ),
+        "sqlite": (
+            "SELECT tenant_id, id, user_id, model, max_turns, active_seed_id, active_persona_id, parent_id, "
+            "fork_position, first_position, next_position, next_position - first_position AS length, generation, "
+            f"version, {_at('created_at')}, {_at('updated_at')}, {_at('last_accessed_at')} "
+            "FROM sessionstore_sessions"
+        ),
+    },
+)
+
+_MESSAGE_FACTS: Final = View(
+    "Messages without contents: no body, but the columns that copy parts of it for filtering.",
+    {
+        **dict.fromkeys(("tenant_id", "session_id", "position", "message_id", "role", "plain"), _AS_MESSAGES),
+        **dict.fromkeys(("seed_id", "phase_reached", "evaluation_passed"), _AS_MESSAGES),
+        "created_at": _UTC,
+        "bytes": "size of the encoded body",
+    },
+    {
+        "postgresql": (
+            "SELECT tenant_id, session_id, position, message_id, role, plain, seed_id, phase_reached, "
+            "evaluation_passed, created_at, octet_length(body::text) AS bytes FROM sessionstore_messages"
+        ),
+        "sqlite": (
+            "SELECT tenant_id, session_id, position, message_id, role, plain, seed_id, phase_reached, "
+            f"evaluation_passed, {_at('created_at')}, "
+            "length(CAST(body AS BLOB)) AS bytes FROM sessionstore_messages"
+        ),
+    },
+)
+
+VIEWS: Final = {
+    "sessionstore_message_texts": _MESSAGE_TEXTS,
+    "sessionstore_session_facts": _SESSION_FACTS,
+    "sessionstore_message_facts": _MESSAGE_FACTS,
 }
-"""The DBA's view of messages: one body with U+0000 or a lone surrogate would fail a whole query without its guard."""
+"""The views, by name. One body with U+0000 or a lone surrogate would fail a whole query without their guards."""
+
+FACTS_VIEWS: Final = ("sessionstore_session_facts", "sessionstore_message_facts")
+"""Those without contents."""

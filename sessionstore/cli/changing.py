@@ -1,7 +1,6 @@
 """Commands that change sessions: `fork`, `trim`, `prune`, `delete`."""
 
 import re
-import sys
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
@@ -10,12 +9,14 @@ import typer
 from sessionstore import PrunePolicy, PruneReport, SessionNotFoundError, SessionRepository
 from sessionstore import operations as ops
 from sessionstore.cli.progress import Bar
-from sessionstore.cli.running import At, command
-from sessionstore.cli.terminal import err, note, one_line, out, plural, print_json, table
+from sessionstore.cli.running import At, command, confirm
+from sessionstore.cli.terminal import note, one_line, out, plural, print_json, table
 
 _PANEL: Final = "Change"
 _NAMED: Final = 10
 """Sessions that a prune names before it asks; --json names all."""
+
+_KEPT: Final = "nothing was deleted"
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -163,20 +164,7 @@ def _ask(preview: PruneReport) -> None:
         return
     note(f"{plural(preview.total, 'session')} would go:")
     _name(preview)
-    _confirm(f"delete {plural(preview.total, 'session')} for good?")
-
-
-def _confirm(question: str) -> None:
-    try:
-        agreed = typer.confirm(question, err=True)
-    except typer.Abort:
-        err().print()
-        if not sys.stdin.isatty():
-            note("nobody answered; --yes does not ask")
-        agreed = False
-    if not agreed:
-        note("nothing was deleted")
-        raise typer.Exit(1)
+    confirm(f"delete {plural(preview.total, 'session')} for good?", otherwise=_KEPT)
 
 
 async def delete(
@@ -195,7 +183,7 @@ async def delete(
     async with at.store(long=True) as sessions:
         if user is not None:
             if not yes:
-                _confirm(f"delete every session of user {one_line(user)!r} for good?")
+                confirm(f"delete every session of user {one_line(user)!r} for good?", otherwise=_KEPT)
             count = await sessions.delete_user(user)
             missing: list[str] = []
         else:

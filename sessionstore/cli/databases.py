@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from sessionstore.cli.running import At, command
-from sessionstore.cli.terminal import out, print_json, print_raw
+from sessionstore.cli.running import At, command, confirm
+from sessionstore.cli.terminal import note, one_line, out, print_json, print_raw
 
 _db: Final = typer.Typer(help="Make the tables, and see how they are.", no_args_is_help=True)
 
@@ -18,6 +18,12 @@ def _migrate() -> Any:
 
 
 To = Annotated[str, typer.Option("--to", metavar="REVISION", help="A revision, or head for the newest.")]
+Patience = Annotated[
+    float,
+    typer.Option(
+        "--timeout", metavar="SECONDS", help="How long to wait for others that migrate or hold locks.", min=0.1
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,20 +43,76 @@ def add_to(app: typer.Typer) -> None:
 async def upgrade(
     at: At,
     to: To = "head",
-    wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for others that migrate.", min=0.1)
-    ] = 60.0,
+    patience: Patience = 60.0,
 ) -> None:
     """Bring the tables to the newest revision; make them, and the file of SQLite, where there are none.
 
     Any number of replicas may do so at once, and be killed at any moment:
     running it again finishes.
     """
-    reached = await _migrate().upgrade(at.database, to=to, schema=at.schema, timeout_seconds=wait)
+    reached = await _migrate().upgrade(at.database, to=to, schema=at.schema, timeout_seconds=patience)
     if at.as_json:
         print_json({"revision": reached})
     else:
         out().print(f"the database is at revision {reached}")
+
+
+@command(
+    _db,
+    "downgrade",
+    leave_out=("tenant",),
+    examples=("sessionstore db downgrade --to 0002", "sessionstore db downgrade --to base --yes"),
+)
+async def downgrade(
+    at: At,
+    to: Annotated[
+        str, typer.Option("--to", metavar="REVISION", help="A revision; base drops every table with its rows.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    patience: Patience = 60.0,
+) -> None:
+    """Take the tables back to an older revision.
+
+    Do so after the service was taken back to the older code, not before.
+    """
+    migrate = _migrate()
+    if not yes:
+        if at.as_json:
+            raise typer.BadParameter("there is nobody to ask: add --yes", param_hint="--json")
+        _ask(migrate.history(), await migrate.current(at.database, schema=at.schema), to)
+    reached = await migrate.downgrade(at.database, to, schema=at.schema, timeout_seconds=patience)
+    if at.as_json:
+        print_json({"revision": reached})
+    else:
+        out().print("there are no sessionstore tables" if reached is None else f"the database is at revision {reached}")
+
+
+def _ask(known: list[Any], found: str | None, to: str) -> None:
+    """Say what would be undone, and ask."""
+    kept = "" if to == "base" else to
+    undone = [each for each in reversed(known) if kept < each.revision <= (found or "")]
+    for each in undone:
+        note(f"{each.revision}: {each.goes_back}")
+    if undone:
+        confirm("go back?", otherwise="nothing was changed")
+
+
+@command(_db, "history", leave_out=("tenant",), examples=("sessionstore db history", "sessionstore db history --json"))
+async def history(at: At) -> None:
+    """List the revisions that this code knows, and tell which one the tables are at."""
+    migrate = _migrate()
+    found = await migrate.current(at.database, schema=at.schema)
+    known = migrate.history()
+    if at.as_json:
+        print_json({"current": found, "revisions": [each._asdict() for each in known]})
+        return
+    for each in known:
+        mark = "*" if each.revision == found else " "
+        out().print(f"{mark} {each.revision}  {each.phase:8}  {one_line(each.title)}", soft_wrap=True)
+    if found is None:
+        note("there are no sessionstore tables", style="dim")
+    elif found not in [each.revision for each in known]:
+        note(f"the tables are at {found}, which is newer than this code", style="dim")
 
 
 @command(_db, "current", leave_out=("tenant",), examples=("sessionstore db current --json",))
@@ -73,8 +135,23 @@ async def check(at: At) -> None:
         out().print("the tables are at the newest revision")
 
 
-@command(_db, "sql", leave_out=("database", "tenant", "as_json"), examples=("sessionstore db sql > sessionstore.sql",))
-async def sql(at: At, to: To = "head") -> None:
-    """Print the SQL script that makes the tables in an empty PostgreSQL database, for a DBA to review and run."""
-    script = await asyncio.to_thread(_migrate().sql, to=to, schema=at.schema)
+@command(
+    _db,
+    "sql",
+    leave_out=("database", "tenant", "as_json"),
+    examples=(
+        "sessionstore db sql > sessionstore.sql",
+        "sessionstore db sql --from 0002 > up.sql",
+        "sessionstore db sql --from head --to 0002 > down.sql",
+    ),
+)
+async def sql(
+    at: At,
+    start: Annotated[
+        str, typer.Option("--from", metavar="REVISION", help="Where the database is; base if it is empty.")
+    ] = "base",
+    to: To = "head",
+) -> None:
+    """Print the SQL script from one revision to another, up or down, for a DBA to review and run on PostgreSQL."""
+    script = await asyncio.to_thread(_migrate().sql, start=start, to=to, schema=at.schema)
     print_raw(script.encode())

@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 import shlex
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
@@ -14,7 +15,7 @@ import typer
 from sqlalchemy import make_url
 
 from sessionstore import SchemaOutOfDateError, SessionRepository, SessionStoreError, StoreSettings
-from sessionstore.cli.terminal import note, without_passwords
+from sessionstore.cli.terminal import err, note, without_passwords
 
 DEFAULT_DATABASE: Final = "sqlite:///sessionstore.db"
 DATABASE_VARIABLE: Final = "SESSIONSTORE_DATABASE_URL"
@@ -172,6 +173,24 @@ def run(work: Coroutine[Any, Any, None], at: At) -> None:
             raise
         # Not its text, which may quote what somebody said.
         fail(f"internal error ({type(error).__name__}); {DEBUG_VARIABLE}=1 shows where")
+
+
+def confirm(question: str, *, otherwise: str) -> None:
+    """Ask before something is done for good.
+
+    Raises:
+        typer.Exit: no, or there is nobody to ask; people are told `otherwise`.
+    """
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        err().print()
+        if not sys.stdin.isatty():
+            note("nobody answered; --yes does not ask")
+        agreed = False
+    if not agreed:
+        note(otherwise)
+        raise typer.Exit(1)
 
 
 def fail(reason: str) -> None:

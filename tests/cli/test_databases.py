@@ -52,3 +52,37 @@ def test_what_is_typed_counts_more_than_the_variable(no_database: Cli) -> None:
     no_database.run("db", "upgrade")
     for arguments in (("list", "--database", no_database.url), ("--database", no_database.url, "list")):
         assert no_database.run(*arguments, SESSIONSTORE_DATABASE_URL="nonsense").stdout == "there are no sessions\n"
+
+
+def test_back_and_forth(cli: Cli) -> None:
+    """P9: going back says what it costs, and asks first."""
+    refused = cli.run("db", "downgrade", "--to", "0001", code=1)
+    assert "0003: `downgrade` drops the table." in refused.stderr
+    assert "0002: `downgrade` drops the views" in refused.stderr
+    assert "0001:" not in refused.stderr
+    assert refused.stderr.endswith("nobody answered; --yes does not ask\nnothing was changed\n")
+    assert cli.json("db", "current") == {"revision": REVISION}
+    assert cli.json("db", "downgrade", "--to", "0001", "--yes") == {"revision": "0001"}
+    assert cli.refused("db", "check").endswith("db upgrade")
+    assert cli.run("db", "upgrade", "--to", "0002", "--timeout", "5").stdout == "the database is at revision 0002\n"
+    assert cli.run("db", "downgrade", "--to", "base", "--yes").stdout == "there are no sessionstore tables\n"
+    assert cli.run("db", "downgrade", "--to", "base").stdout == "there are no sessionstore tables\n"
+
+
+def test_the_history(cli: Cli) -> None:
+    lines = cli.run("db", "history").stdout.splitlines()
+    assert [line[:6] for line in lines] == ["  0001", "  0002", "* 0003"]
+    assert "expand" in lines[0]
+    found = cli.json("db", "history")
+    assert found["current"] == REVISION
+    assert [each["revision"] for each in found["revisions"]] == ["0001", "0002", "0003"]
+    assert all(each["locks"] and each["goes_back"] and each["title"] for each in found["revisions"])
+
+
+def test_a_script_in_either_direction(no_database: Cli) -> None:
+    """P9: for databases that change only through somebody's hands."""
+    assert "CREATE TABLE sessionstore_backfills" in no_database.run("db", "sql", "--from", "0002").stdout
+    down = no_database.run("db", "sql", "--from", "head", "--to", "0002").stdout
+    assert "DROP TABLE sessionstore_backfills" in down
+    assert "DROP VIEW" not in down
+    assert no_database.refused("db", "sql", "--from", "0002", "--to", "0002").endswith("there is nothing to do")

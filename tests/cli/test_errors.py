@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from sessionstore import SessionRepository, SessionStoreError
 from sessionstore.cli import app
+from sessionstore.schema import REVISION
 from tests.cli.conftest import Cli, line
 
 READING = (
@@ -29,7 +30,7 @@ WRITING = (
     ("delete", "a"),
     ("import", "sessions.jsonl"),
 )
-NO_TABLES = "the database has no sessionstore tables, this code needs 0001; run: sessionstore db upgrade"
+NO_TABLES = f"the database has no sessionstore tables, this code needs {REVISION}; run: sessionstore db upgrade"
 
 
 @pytest.mark.parametrize("command", [*READING, *WRITING], ids=" ".join)
@@ -66,7 +67,7 @@ def test_the_command_to_run_can_be_copied(no_database: Cli) -> None:
         error = no_database.refused(*options)
         command = shlex.split(error.partition("run: ")[2])
         assert command[:3] == ["sessionstore", "--database", url]
-        assert CliRunner().invoke(app, [*command[1:], "--wait", "5"]).exit_code == 0
+        assert CliRunner().invoke(app, [*command[1:], "--timeout", "5"]).exit_code == 0
         assert no_database.run("--database", url, "list").stdout == "there are no sessions\n"
         (no_database.folder / "no where" / "sessions.db").unlink()
 
@@ -162,7 +163,7 @@ def test_bad_usage(no_database: Cli, arguments: tuple[str, ...], said: str) -> N
         (("list", "--tenant", "a\u202eb"), "tenant must not hold the character U+202E"),
         (("list", "--schema", "No Such"), "schema must be a plain lower-case PostgreSQL name"),
         (("import", "/nowhere/x.jsonl"), "/nowhere/x.jsonl: No such file or directory"),
-        (("db", "upgrade", "--to", "9999"), "there is no revision '9999'; there are 0001"),
+        (("db", "upgrade", "--to", "9999"), "there is no revision '9999'; there are 0001, 0002, 0003"),
     ],
 )
 def test_an_error_is_one_line(cli: Cli, arguments: tuple[str, ...], error: str) -> None:

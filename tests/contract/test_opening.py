@@ -23,6 +23,7 @@ from sessionstore import (
     StoreSettings,
 )
 from sessionstore.migrate import upgrade
+from sessionstore.schema import REVISION
 from tests.migrations.databases import execute, fetch, files_in
 from tests.support.postgres import PostgresServer
 from tests.support.repositories import callers_engine, say
@@ -63,8 +64,8 @@ async def test_an_older_database(shared_url: str) -> None:
     """F10: refused, naming found, expected and the command."""
     await execute(shared_url, "UPDATE sessionstore_schema SET revision = '0000', compatible_from = '0000'")
     error = await refusal(shared_url)
-    assert (error.found, error.expected, error.command) == ("0000", "0001", "sessionstore db upgrade")
-    for part in ("0000", "0001", "sessionstore db upgrade"):
+    assert (error.found, error.expected, error.command) == ("0000", REVISION, "sessionstore db upgrade")
+    for part in ("0000", REVISION, "sessionstore db upgrade"):
         assert part in str(error)
 
 
@@ -72,7 +73,7 @@ async def test_a_newer_database_for_newer_code(shared_url: str) -> None:
     """F10: refused, with the command that brings newer code."""
     await execute(shared_url, "UPDATE sessionstore_schema SET revision = '0009', compatible_from = '0008'")
     error = await refusal(shared_url)
-    assert (error.found, error.expected) == ("0009", "0001")
+    assert (error.found, error.expected) == ("0009", REVISION)
     assert error.command.startswith("pip install --upgrade sessionstore")
     assert "0009" in str(error)
 
@@ -91,7 +92,7 @@ async def test_a_database_without_our_row(shared_url: str, what: str) -> None:
     """F10: found is None."""
     await execute(shared_url, what)
     error = await refusal(shared_url)
-    assert (error.found, error.expected, error.command) == (None, "0001", "sessionstore db upgrade")
+    assert (error.found, error.expected, error.command) == (None, REVISION, "sessionstore db upgrade")
 
 
 async def test_an_empty_server_database(postgres_empty: str) -> None:
@@ -137,7 +138,7 @@ async def test_once_it_is_upgraded_the_next_call_works(shared_url: str) -> None:
     sessions = SessionRepository.connect(shared_url)
     with pytest.raises(SchemaOutOfDateError):
         await sessions.create("s")
-    await execute(shared_url, "UPDATE sessionstore_schema SET revision = '0001'")
+    await execute(shared_url, f"UPDATE sessionstore_schema SET revision = '{REVISION}'")  # noqa: S608
     assert (await sessions.create("s")).id == "s"
     await sessions.aclose()
 

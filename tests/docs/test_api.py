@@ -58,7 +58,9 @@ def test_every_function_of_the_migrations_is_on_the_page() -> None:
         written[ast.unparse(call.func)] = [
             (ast.unparse(each), inspect.Parameter.empty) for each in call.args
         ] + keywords
-    of_code = {f"migrate.{name}": inspect.signature(getattr(migrate, name)) for name in migrate.__all__}
+    of_code = {
+        f"migrate.{name}": inspect.signature(getattr(migrate, name)) for name in migrate.__all__ if name != "Migration"
+    }
     assert written == {
         name: [(each.name, each.default) for each in signature.parameters.values()]
         for name, signature in of_code.items()

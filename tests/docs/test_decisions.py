@@ -19,7 +19,7 @@ from tests.support.repositories import backdate, check_invariants, row_counts
 from tests.support.templates import sqlite_url
 
 SAY: Final = {"role": "user", "content": "hello"}
-SESSION_FREE: Final = {"sessionstore_schema"}
+SESSION_FREE: Final = {"sessionstore_schema", "sessionstore_backfills"}
 """Tables that are of the database, not of a tenant."""
 
 

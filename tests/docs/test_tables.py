@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.schema import ColumnCollectionConstraint
 
 from sessionstore import DocumentRepository, PrunePolicy, SessionRepository, Transcript
-from sessionstore.schema import MESSAGE_TEXTS_VIEW, Base
+from sessionstore.schema import VIEWS, Base
 from tests.docs.markdown import Block, blocks, read, rows, sections
 
 PAGE = "docs/tables.md"
@@ -140,13 +140,13 @@ def _columns_of_constraint(constraint: Constraint) -> str:
     return ""
 
 
-async def test_every_column_of_the_view_is_explained(url: str) -> None:
+@pytest.mark.parametrize("view", VIEWS)
+async def test_every_column_of_a_view_is_explained(url: str, view: str) -> None:
     engine = create_async_engine(url)
     async with engine.connect() as connection:
-        view = await connection.exec_driver_sql(f"SELECT * FROM {MESSAGE_TEXTS_VIEW}")  # noqa: S608  # a constant
-        columns = list(view.keys())
+        columns = list((await connection.exec_driver_sql(f"SELECT * FROM {view}")).keys())  # noqa: S608  # a constant
     await engine.dispose()
-    assert _first_cells(sections(read(PAGE))[f"The view {MESSAGE_TEXTS_VIEW}"]) == columns
+    assert _first_cells(sections(read(PAGE))[f"The view {view}"]) == columns
 
 
 def _first_cells(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessionstore import migrate
+from sessionstore import revisions as revisions_module
 from tests.migrations.revisions import Revisions
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Revisions]:
     """A copy of our migrations that a test may add revisions to."""
     folder = tmp_path / "migrations"
-    shutil.copytree(migrate._folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(migrate, "_folder", lambda: folder)
-    migrate._revisions.cache_clear()
+    shutil.copytree(revisions_module.location(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(revisions_module, "location", lambda: folder)
+    revisions_module.known.cache_clear()
     yield Revisions(folder)
-    migrate._revisions.cache_clear()
+    revisions_module.known.cache_clear()

@@ -11,7 +11,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from sessionstore.schema import MESSAGE_TEXTS, MESSAGE_TEXTS_VIEW, Base
+from sessionstore.schema import VIEWS, Base, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,10 +69,19 @@ async def build_from_classes(url: str) -> None:
 
     def work(connection: Connection) -> None:
         Base.metadata.create_all(connection)
-        select = MESSAGE_TEXTS[connection.dialect.name].format(messages="sessionstore_messages")
-        connection.exec_driver_sql(f"CREATE VIEW {MESSAGE_TEXTS_VIEW} AS {select}")
+        for name, view in VIEWS.items():
+            connection.exec_driver_sql(f"CREATE VIEW {name} AS {view.selects[connection.dialect.name]}")
+            if connection.dialect.name == "postgresql":
+                _explain(connection, name, view)
 
     await on_connection(url, work)
+
+
+def _explain(connection: Connection, name: str, view: View) -> None:
+    quoted = {column: comment.replace("'", "''") for column, comment in view.columns.items()}
+    connection.exec_driver_sql(f"COMMENT ON VIEW {name} IS '{view.comment}'")
+    for column, comment in quoted.items():
+        connection.exec_driver_sql(f"COMMENT ON COLUMN {name}.{column} IS '{comment}'")
 
 
 async def catalog(url: str, schema: str = "public") -> dict[str, list[Any]]:
@@ -95,16 +104,15 @@ _RELATIONS = """
     WHERE c.relnamespace = to_regnamespace(:schema) AND c.relname NOT LIKE :version
 """
 
-# Comments of views stand in no class; test_view.py looks after them.
 POSTGRESQL_CATALOGS = {
     "relations": f"""
         SELECT name, relkind, relpersistence, reloptions, relrowsecurity,
-            CASE WHEN relkind = 'r' THEN obj_description(r.oid, 'pg_class') END
+            obj_description(r.oid, 'pg_class')
         FROM ({_RELATIONS}) r ORDER BY name""",
     "columns": f"""
         SELECT name, attnum, attname, format_type(atttypid, atttypmod), attnotnull, collname, attidentity,
             attgenerated, pg_get_expr(adbin, adrelid),
-            CASE WHEN relkind = 'r' THEN col_description(r.oid, attnum) END
+            col_description(r.oid, attnum)
         FROM ({_RELATIONS}) r JOIN pg_attribute a ON a.attrelid = r.oid AND attnum > 0 AND NOT attisdropped
         LEFT JOIN pg_collation l ON l.oid = attcollation
         LEFT JOIN pg_attrdef d ON d.adrelid = r.oid AND d.adnum = attnum
@@ -167,6 +175,10 @@ def rows_in_every_table(url: str) -> list[str]:
             f"""VALUES ('t', 'a/b', 'd', 'markdown', '"text"', true, {at}, {at})"""
         ),
         f"INSERT INTO sessionstore_maintenance (tenant_id, job, last_run_at) VALUES ('t', 'prune', {at})",
+        (
+            "INSERT INTO sessionstore_backfills (job, after_key, total, seen, changed, unreadable, started_at, "
+            f"""updated_at) VALUES ('message-columns', '["t","s",1]', 4, 2, 0, 0, {at}, {at})"""
+        ),
     ]
 
 

@@ -6,10 +6,14 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sessionstore import migrate
+from sessionstore import revisions
+from sessionstore.schema import REVISION
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+NEXT = f"{int(REVISION) + 1:04}"
+"""The id of the first of them."""
 
 TEMPLATE = """
 import sqlalchemy as sa
@@ -40,4 +44,4 @@ class Revisions:
         indented = textwrap.indent(textwrap.dedent(body).strip(), "    ")
         written = TEMPLATE.format(revision=revision, before=before, body=indented)
         (self.folder / "versions" / f"{revision}_test.py").write_text(written)
-        migrate._revisions.cache_clear()
+        revisions.known.cache_clear()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sessionstore.migrate import upgrade
-from sessionstore.schema import MESSAGE_TEXTS
+from sessionstore.schema import VIEWS
 from tests.migrations.databases import TABLES, build_from_classes, catalog, execute
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-UNGUARDED = MESSAGE_TEXTS["postgresql"].format(messages="sessionstore_messages").replace("WHEN plain", "WHEN true")
+UNGUARDED = VIEWS["sessionstore_message_texts"].selects["postgresql"].replace("WHEN plain", "WHEN true")
 
 
 async def test_a_migrated_postgresql_equals_the_classes(postgres_database: str, postgres_empty: str) -> None:

@@ -12,38 +12,40 @@ from sessionstore import migrate
 from sessionstore.errors import CorruptStoreError, SessionStoreError, StoreTimeoutError
 from sessionstore.schema import REVISION
 from tests.migrations.databases import VERSION_TABLE, catalog, count_rows, execute, fetch, rows_in_every_table
+from tests.migrations.revisions import NEXT
 
 if TYPE_CHECKING:
     from tests.migrations.revisions import Revisions
 
 ADD_COLUMN = "op.add_column('sessionstore_sessions', sa.Column('extra', sa.Text()))"
 COPY_SESSIONS = """
+op.execute("DROP VIEW sessionstore_session_facts")
 with op.batch_alter_table("sessionstore_sessions", recreate="always") as batch:
     batch.add_column(sa.Column("extra", sa.Text()))
 """
 
 
 async def _filled(url: str) -> None:
-    await migrate.upgrade(url, to="0001")
+    await migrate.upgrade(url, to=REVISION)
     await execute(url, *rows_in_every_table(url))
 
 
 async def test_a_revision_that_fails_half_way_leaves_nothing(empty_url: str, revisions: Revisions) -> None:
     await _filled(empty_url)
     before = await catalog(empty_url)
-    revisions.add("0002", REVISION, f"{ADD_COLUMN}\nop.execute('SELECT * FROM missing')")
+    revisions.add(NEXT, REVISION, f"{ADD_COLUMN}\nop.execute('SELECT * FROM missing')")
     with pytest.raises(SessionStoreError, match=r"42P01|SQLITE_ERROR"):
         await migrate.upgrade(empty_url)
     assert await catalog(empty_url) == before
     assert await migrate.current(empty_url) == REVISION
-    revisions.add("0002", REVISION, ADD_COLUMN)
-    assert await migrate.upgrade(empty_url) == "0002"
-    assert await fetch(empty_url, f"SELECT * FROM {VERSION_TABLE}") == [("0002",)]
+    revisions.add(NEXT, REVISION, ADD_COLUMN)
+    assert await migrate.upgrade(empty_url) == NEXT
+    assert await fetch(empty_url, f"SELECT * FROM {VERSION_TABLE}") == [(NEXT,)]
     assert await migrate.downgrade(empty_url, REVISION) == REVISION
 
 
 async def test_one_transaction_a_revision_on_postgresql(postgres_empty: str, revisions: Revisions) -> None:
-    revisions.add("0002", REVISION, "op.execute('SELECT * FROM missing')")
+    revisions.add(NEXT, REVISION, "op.execute('SELECT * FROM missing')")
     with pytest.raises(SessionStoreError, match="SQLSTATE 42P01"):
         await migrate.upgrade(postgres_empty)
     assert await migrate.current(postgres_empty) == REVISION
@@ -51,7 +53,7 @@ async def test_one_transaction_a_revision_on_postgresql(postgres_empty: str, rev
 
 async def test_one_transaction_for_all_on_sqlite(tmp_path: object, revisions: Revisions) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/sessions.db"
-    revisions.add("0002", REVISION, "op.execute('SELECT * FROM missing')")
+    revisions.add(NEXT, REVISION, "op.execute('SELECT * FROM missing')")
     with pytest.raises(SessionStoreError, match="SQLITE_ERROR"):
         await migrate.upgrade(url)
     assert await migrate.current(url) is None
@@ -64,9 +66,8 @@ def test_a_copied_table_keeps_its_children(revisions: Revisions) -> None:
     migrate.upgrade_sqlite(connection)
     for statement in rows_in_every_table("sqlite"):
         connection.execute(statement)
-    revisions.add("0002", REVISION, COPY_SESSIONS)
-    # The view reads messages only, so the copy of sessions does not break it.
-    assert migrate.upgrade_sqlite(connection) == "0002"
+    revisions.add(NEXT, REVISION, COPY_SESSIONS)
+    assert migrate.upgrade_sqlite(connection) == NEXT
     assert connection.execute("SELECT count(*) FROM sessionstore_messages").fetchone() == (4,)
     assert connection.execute("SELECT count(*) FROM sessionstore_metadata").fetchone() == (2,)
     assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
@@ -77,7 +78,7 @@ async def test_a_revision_that_orphans_rows_is_rolled_back(sqlite_file: object, 
     url = f"sqlite+aiosqlite:///{sqlite_file}"
     await execute(url, *rows_in_every_table(url))
     before = await count_rows(url)
-    revisions.add("0002", REVISION, "op.execute('DELETE FROM sessionstore_sessions')")
+    revisions.add(NEXT, REVISION, "op.execute('DELETE FROM sessionstore_sessions')")
     with pytest.raises(CorruptStoreError, match="without their session"):
         await migrate.upgrade(url)
     assert await count_rows(url) == before
@@ -87,13 +88,13 @@ async def test_a_revision_that_orphans_rows_is_rolled_back(sqlite_file: object, 
 async def test_rows_orphaned_before_do_not_stop_a_migration(sqlite_file: object, revisions: Revisions) -> None:
     url = f"sqlite+aiosqlite:///{sqlite_file}"
     await execute(url, *rows_in_every_table(url), "DELETE FROM sessionstore_sessions")
-    revisions.add("0002", REVISION, ADD_COLUMN)
-    assert await migrate.upgrade(url) == "0002"
+    revisions.add(NEXT, REVISION, ADD_COLUMN)
+    assert await migrate.upgrade(url) == NEXT
 
 
 async def test_a_revision_that_runs_too_long_is_cancelled(postgres_empty: str, revisions: Revisions) -> None:
     slow = "op.execute(\"SET LOCAL statement_timeout = '20ms'\")\nop.execute('SELECT pg_sleep(60)')"
-    revisions.add("0002", REVISION, slow)
+    revisions.add(NEXT, REVISION, slow)
     with pytest.raises(StoreTimeoutError):
         await migrate.upgrade(postgres_empty)
     assert await migrate.current(postgres_empty) == REVISION
@@ -103,7 +104,7 @@ async def test_the_environment_sets_timeouts_where_a_revision_forgets(
     postgres_empty: str, revisions: Revisions
 ) -> None:
     read = "INSERT INTO seen SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
-    revisions.add("0002", REVISION, f'op.execute("CREATE TABLE seen (a text, b text)")\nop.execute("{read}")')
+    revisions.add(NEXT, REVISION, f'op.execute("CREATE TABLE seen (a text, b text)")\nop.execute("{read}")')
     await migrate.upgrade(postgres_empty)
     assert await fetch(postgres_empty, "SELECT * FROM seen") == [("4s", "30s")]
 
@@ -113,7 +114,7 @@ async def test_an_index_is_built_concurrently_outside_the_transaction(
 ) -> None:
     await _filled(postgres_empty)
     revisions.add(
-        "0002",
+        NEXT,
         REVISION,
         """
         with op.get_context().autocommit_block():
@@ -121,7 +122,7 @@ async def test_an_index_is_built_concurrently_outside_the_transaction(
             op.execute("CREATE INDEX CONCURRENTLY ix_extra ON sessionstore_messages (tenant_id, role)")
         """,
     )
-    assert await migrate.upgrade(postgres_empty) == "0002"
+    assert await migrate.upgrade(postgres_empty) == NEXT
     assert await fetch(postgres_empty, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_extra'::regclass") == [
         (True,)
     ]
@@ -132,7 +133,7 @@ async def test_a_lost_lock_stops_the_migration(postgres_empty: str, revisions: R
         "SELECT pg_terminate_backend(pid) FROM pg_locks "
         "WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
-    revisions.add("0002", REVISION, f'op.execute("CREATE TABLE unguarded (a int)")\nop.execute("""{end}""")')
+    revisions.add(NEXT, REVISION, f'op.execute("CREATE TABLE unguarded (a int)")\nop.execute("""{end}""")')
     with pytest.raises(SessionStoreError):
         await migrate.upgrade(postgres_empty)
     assert await migrate.current(postgres_empty) == REVISION

@@ -12,7 +12,7 @@ from asyncpg import InterfaceError
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sessionstore import migrate
+from sessionstore import migrate, revisions
 from sessionstore.dialects.faults import explained
 from sessionstore.errors import (
     CorruptStoreError,
@@ -130,13 +130,13 @@ def test_faults_without_a_code() -> None:
 
 
 def test_an_installation_without_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrate, "__file__", str(tmp_path / "sessionstore" / "migrate.py"))
+    monkeypatch.setattr(revisions, "__file__", str(tmp_path / "sessionstore" / "revisions.py"))
     with pytest.raises(SessionStoreError, match="has no migrations"):
-        migrate._folder.__wrapped__()
+        revisions.location.__wrapped__()
     packed = tmp_path / "sessionstore" / "_alembic" / "migrations"
     packed.mkdir(parents=True)
     (packed / "env.py").touch()
-    assert migrate._folder.__wrapped__() == packed
+    assert revisions.location.__wrapped__() == packed
 
 
 @pytest.mark.parametrize(

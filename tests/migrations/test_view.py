@@ -52,15 +52,3 @@ async def test_sqlite_reads_past_a_damaged_body(sqlite_file: object) -> None:
     texts = await fetch(url, "SELECT text FROM sessionstore_message_texts ORDER BY position")
     assert texts[0] == (None,)
     assert len(texts) == 4
-
-
-async def test_the_view_explains_itself(postgres_database: str) -> None:
-    ((view,),) = await fetch(postgres_database, "SELECT obj_description('sessionstore_message_texts'::regclass)")
-    assert view
-    columns = await fetch(
-        postgres_database,
-        "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute "
-        "WHERE attrelid = 'sessionstore_message_texts'::regclass AND attnum > 0",
-    )
-    assert len(columns) == 9
-    assert all(comment for _, comment in columns)

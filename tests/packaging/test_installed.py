@@ -31,7 +31,7 @@ asyncio.run(main(sys.argv[1]))
 
 MODULES = "import sys, sessionstore; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 
-WHERE = "import sessionstore.migrate as m; print(m.__file__); print(m._folder())"
+WHERE = "import sessionstore.migrate as m; print(m.__file__); print(m.location())"
 
 CHECK = "import asyncio, sys; from sessionstore import migrate; asyncio.run(migrate.check(sys.argv[1]))"
 
