@@ -81,6 +81,9 @@ PRUNE_BATCH = 500
 PRUNE_BATCH_MESSAGES = 50_000
 """A prune's transaction deletes at most so many sessions and messages (or one session, however long)."""
 
+BACKFILL_BATCH = 1_000
+"""Rows of a backfill's transaction: it holds locks on those it changes for some tens of milliseconds."""
+
 PRUNE_CLOSE_SECONDS = 5.0
 """How long `aclose` waits for a prune in the background."""
 

@@ -14,12 +14,12 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
-from sessionstore import codec, limits
+from sessionstore import codec
 from sessionstore.batch import projected
-from sessionstore.codec import Json
 from sessionstore.dialects.base import Row, Rows
 from sessionstore.repository import SessionRepository
 from sessionstore.statements import mapping
+from sessionstore.stored import Stored
 from sessionstore.units import verification as units
 from sessionstore.units.unit import Unit, bucket_of
 from sessionstore.units.verification import Header, History, Place, Rest
@@ -293,7 +293,7 @@ def _message(row: Row) -> Iterator[Finding]:
     where = {"session_id": session_id, "position": position}
     if not _is_moment(created_at):
         yield _found(Fault.TIME, **where, column="created_at")
-    value = _Stored(raw, plain)
+    value = Stored(raw, plain)
     if not value.readable or not isinstance(value.value, dict):
         yield _found(Fault.JSON, **where)
         return
@@ -323,7 +323,7 @@ def _metadata(rows: Rows) -> Iterator[Finding]:
         if session is None:
             yield _found(Fault.ORPHAN, **where)
             continue
-        value = _Stored(raw, plain)
+        value = Stored(raw, plain)
         if not value.readable:
             yield _found(Fault.JSON, **where)
             continue
@@ -339,7 +339,7 @@ def _documents(rows: Rows) -> Iterator[Finding]:
         for column, moment in (("created_at", created_at), ("updated_at", updated_at)):
             if not _is_moment(moment):
                 yield _found(Fault.TIME, **where, column=column)
-        value = _Stored(raw, plain)
+        value = Stored(raw, plain)
         if not value.readable or (kind == "markdown" and not isinstance(value.value, str)):
             yield _found(Fault.JSON, **where)
         elif not value.flag_is_right:
@@ -356,56 +356,3 @@ _BY_KEY: Final[
     (units.documents, _documents, 3, "documents"),
 )
 """What is read by key alone: the unit, the check, how many names a key has, what is counted."""
-
-
-# --- JSON ---------------------------------------------------------------------------------------
-
-_NUL: Final = b"\\u0000"
-
-_SHORT: Final = 18
-"""An integer of so many digits is within 64 bits, whatever they are."""
-
-_DIGITS: Final = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
-
-
-class _Stored:
-    """A stored value, with the flag that says how to read it.
-
-    Attributes:
-        readable: it is JSON, though perhaps not to the decoder that the flag names.
-    """
-
-    __slots__ = ("_as_flagged", "_flag", "_raw", "readable", "value")
-
-    def __init__(self, raw: bytes, flag: Any) -> None:
-        self._raw = raw
-        self._flag = flag
-        self.value: Json = None
-        self.readable = self._as_flagged = self._read(plain=bool(flag))
-        if flag and not self._as_flagged:
-            self.readable = self._read(plain=False)
-
-    def _read(self, *, plain: bool) -> bool:
-        try:
-            self.value = codec.decode(self._raw, plain)
-        except ValueError:
-            return False
-        return True
-
-    @property
-    def flag_is_right(self) -> bool:
-        """Whether the flag is what the encoder would have written."""
-        if self._flag not in {True, False} or not self._as_flagged:
-            return False
-        # What orjson has read is plain but for what it reads without a word: U+0000, and huge integers as floats.
-        if self._flag and _NUL not in self._raw and b"0" * (_SHORT + 1) not in self._raw.translate(_DIGITS):
-            return True
-        return _is_plain(self._raw) == bool(self._flag)
-
-
-def _is_plain(raw: bytes) -> bool:
-    try:
-        value = codec.decode(raw, False)
-        return codec.encode(value, max_bytes=limits.INT64_MAX, max_depth=limits.DEPTH_CEILING).plain
-    except ValueError:
-        return False

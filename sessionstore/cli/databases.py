@@ -6,8 +6,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from sessionstore import backfill as backfilling
+from sessionstore.backfill import Backfill
+from sessionstore.cli.progress import Bar
 from sessionstore.cli.running import At, command, confirm
-from sessionstore.cli.terminal import note, one_line, out, print_json, print_raw
+from sessionstore.cli.terminal import note, one_line, out, plural, print_json, print_raw, table, when
+from sessionstore.limits import BACKFILL_BATCH
 
 _db: Final = typer.Typer(help="Make the tables, and see how they are.", no_args_is_help=True)
 
@@ -155,3 +159,67 @@ async def sql(
     """Print the SQL script from one revision to another, up or down, for a DBA to review and run on PostgreSQL."""
     script = await asyncio.to_thread(_migrate().sql, start=start, to=to, schema=at.schema)
     print_raw(script.encode())
+
+
+@command(
+    _db,
+    "backfill",
+    leave_out=("tenant",),
+    examples=(
+        "sessionstore db backfill",
+        "sessionstore db backfill message-columns",
+        "sessionstore db backfill metadata-columns --restart --pause 0.1",
+    ),
+)
+async def backfill(
+    at: At,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Which one; without it, how far all are.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Look at every row again.")] = False,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", help="Most rows of a transaction.", min=1, max=10_000)
+    ] = BACKFILL_BATCH,
+    pause: Annotated[
+        float, typer.Option("--pause", metavar="SECONDS", help="Rest after each batch.", min=0.0, max=3599.0)
+    ] = 0.0,
+) -> None:
+    """Bring columns up to date that follow from stored values, for all tenants, beside the running service.
+
+    In small transactions; killed at any moment, it goes on where it was. Several
+    processes may work on one job at once.
+    """
+    async with at.store(long=True) as sessions:
+        if job is None:
+            _list(at, {each.job: each for each in await backfilling.backfills(sessions)})
+            return
+        with Bar(job, None, "rows") as bar:
+            done = await backfilling.backfill(
+                sessions,
+                job,
+                batch_rows=batch,
+                pause_seconds=pause,
+                restart=restart,
+                on_progress=lambda so_far: bar.show(so_far.seen, f"{so_far.seen:,} rows", so_far.total),
+            )
+    if at.as_json:
+        print_json(done)
+    else:
+        out().print(f"{plural(done.seen, 'row')} seen, {done.changed:,} changed")
+    if done.unreadable:
+        note(f"{plural(done.unreadable, 'row')} could not be read: sessionstore verify --all-tenants", style="red")
+        raise typer.Exit(1)
+
+
+def _list(at: At, begun: dict[str, Backfill]) -> None:
+    if at.as_json:
+        print_json({"backfills": list(begun.values()), "jobs": backfilling.JOBS})
+        return
+    rows = [(name, _state(begun.get(name)), what) for name, what in backfilling.JOBS.items()]
+    out().print(table(("job", "state", "brings up to date"), rows))
+
+
+def _state(found: Backfill | None) -> str:
+    if found is None:
+        return "not begun"
+    if found.finished_at is not None:
+        return f"finished {when(found.finished_at)}, {found.changed:,} of {found.seen:,} changed"
+    return f"{found.seen:,} of {found.total or 0:,} rows, last batch {when(found.updated_at)}"

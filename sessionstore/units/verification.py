@@ -14,7 +14,7 @@ from sessionstore.statements import verification
 from sessionstore.units.unit import Kind, Steps, Unit
 
 PAGE = ITER_BATCH
-"""Rows of a page, as long as their bodies fit into memory twice over: see `_fitting`."""
+"""Rows of a page, as long as their bodies fit into memory twice over: see `fitting`."""
 
 PAGE_SESSIONS = 100
 """Headers of a page. Those that its messages do not reach are read again with the next one."""
@@ -82,7 +82,7 @@ def history(tenant: str, start: Place) -> Unit[History]:
         headers = [Header(*row) for row in (*begun, *ahead)]
         # One more than a page: if it shares the place of the last one, it belongs with it.
         places = yield verification.PLACES(**after, limit=PAGE + 1)
-        count = _fitting(places)
+        count = fitting(places, PAGE, CHUNK_BYTES)
         end = Place(places[count - 1][0], places[count - 1][1], whole=False) if _more(places, count) else None
         if len(ahead) == PAGE_SESSIONS and (end is None or end.session_id > ahead[-1][0]):
             end = Place(ahead[-1][0])
@@ -95,12 +95,12 @@ def history(tenant: str, start: Place) -> Unit[History]:
     return Unit("verify_history", Kind.SNAPSHOT, steps)
 
 
-def _fitting(places: Rows) -> int:
+def fitting(places: Rows, most: int, most_bytes: int) -> int:
     """How many of the rows, keys and a size each, to read at once: one at least, and all that share a key."""
     total = count = 0
     for count, row in enumerate(places):
         total += row[-1]
-        full = count >= PAGE or total > CHUNK_BYTES
+        full = count >= most or total > most_bytes
         if count and full and row[:-1] != places[count - 1][:-1]:
             return count
     return len(places)
@@ -146,7 +146,7 @@ def documents(tenant: str, after: tuple[str, ...]) -> Unit[Rest]:
 
     def steps(_db: Dialect) -> Steps[Rest]:
         places = yield verification.DOCUMENT_PLACES(**key, limit=PAGE + 1)
-        count = _fitting(places)
+        count = fitting(places, PAGE, CHUNK_BYTES)
         rows = (yield verification.DOCUMENTS(**key, limit=count)) if count else ()
         return Rest(rows, _key(places[count - 1], 3) if _more(places, count) else None)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pytest
 
 from sessionstore import migrate
+from sessionstore.backfill import backfills
 from sessionstore.schema import REVISION
 from tests.cli.conftest import Cli
-
-if TYPE_CHECKING:
-    import pytest
+from tests.support.repositories import execute, rows
 
 
 def test_from_nothing_to_the_newest(no_database: Cli) -> None:
@@ -86,3 +85,36 @@ def test_a_script_in_either_direction(no_database: Cli) -> None:
     assert "DROP TABLE sessionstore_backfills" in down
     assert "DROP VIEW" not in down
     assert no_database.refused("db", "sql", "--from", "0002", "--to", "0002").endswith("there is nothing to do")
+
+
+def test_backfills(cli: Cli) -> None:
+    """P8: what there is, how far it is, and what it did."""
+    cli.store(lambda sessions: sessions.append("s", {"role": "user", "seed_id": "x"}, create=True))
+    assert cli.run("db", "backfill").stdout.count("not begun") == 2
+    assert cli.run("db", "backfill", "message-columns").stdout == "1 row seen, 0 changed\n"
+    assert cli.json("db", "backfill", "message-columns", "--restart")["seen"] == 1
+    assert "finished" in cli.run("db", "backfill").stdout
+    [found] = cli.json("db", "backfill")["backfills"]
+    assert (found["job"], found["seen"], found["changed"], found["unreadable"]) == ("message-columns", 1, 0, 0)
+    assert cli.refused("db", "backfill", "nothing").startswith("there is no backfill 'nothing'; there are message-col")
+    cli.store(lambda sessions: execute(sessions, "UPDATE sessionstore_messages SET body = '[]'"))
+    told = cli.run("db", "backfill", "message-columns", "--restart", code=1)
+    assert "1 row could not be read: sessionstore verify --all-tenants" in told.stderr
+
+
+@pytest.mark.processes
+def test_a_backfill_that_is_killed_goes_on(cli: Cli) -> None:
+    """P6: wherever it was."""
+    bodies = [{"role": "user", "seed_id": f"s{at}"} for at in range(200)]
+    cli.store(lambda sessions: sessions.append("s", *bodies, create=True))
+    cli.store(lambda sessions: execute(sessions, "UPDATE sessionstore_messages SET seed_id = NULL"))
+    process = cli.process("db", "backfill", "message-columns", "--batch", "5", "--pause", "0.05")
+    while not any(found.seen > 20 for found in cli.store(backfills)):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    [left] = cli.store(backfills)
+    assert 20 < left.seen < 200
+    assert cli.run("db", "backfill", "message-columns").stdout == "200 rows seen, 200 changed\n"
+    found = cli.store(lambda sessions: rows(sessions, "SELECT count(*) FROM sessionstore_messages WHERE seed_id <> ''"))
+    assert found == [(200,)]

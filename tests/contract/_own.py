@@ -27,6 +27,7 @@ STORED: Final = {
     "sessionstore_metadata": "tenant_id, session_id, key, CAST(value AS TEXT), plain, value_key",
     "sessionstore_documents": "tenant_id, category, name, format, CAST(body AS TEXT), plain, created_at, updated_at",
     "sessionstore_maintenance": "*",
+    "sessionstore_backfills": "*",
 }
 """The tables that hold rows of callers, and what to select of each."""
 

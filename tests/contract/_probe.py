@@ -39,6 +39,10 @@ _DOCUMENT: Final = """
     INSERT INTO sessionstore_documents (tenant_id, category, name, format, body, plain, created_at, updated_at)
     VALUES ('t', 'c', 'n', :format, CAST(:body AS {json}), true, :at, :at)
 """
+_BACKFILL: Final = """
+    INSERT INTO sessionstore_backfills (job, after_key, total, seen, changed, unreadable, started_at, updated_at)
+    VALUES ('job', '["t","s",1]', 7, 2, 1, 0, :at, :at)
+"""
 _JOB: Final = "INSERT INTO sessionstore_maintenance (tenant_id, job, last_run_at) VALUES ('t', 'job', :at)"
 
 SESSIONS: Final = {
@@ -61,7 +65,7 @@ BODIES: Final = {
 async def seed(sessions: SessionRepository, connection: AsyncConnection) -> None:
     """Empty the tables and put the same rows in, for two tenants."""
     json = "JSON" if connection.dialect.name == "postgresql" else "TEXT"
-    for table in ("messages", "metadata", "documents", "maintenance", "sessions"):
+    for table in ("messages", "metadata", "documents", "maintenance", "backfills", "sessions"):
         await connection.execute(text(f"DELETE FROM sessionstore_{table}"))  # noqa: S608
     for tenant in ("t", "other"):
         for name, (user, title, parent, fork, first, following, age) in SESSIONS.items():
@@ -98,6 +102,7 @@ async def seed(sessions: SessionRepository, connection: AsyncConnection) -> None
     for format_, body in documents.items():
         await connection.execute(text(_DOCUMENT.format(json=json)), {"format": format_, "body": body, **moment})
     await connection.execute(text(_JOB), moment)
+    await connection.execute(text(_BACKFILL), moment)
     await connection.commit()
 
 
@@ -133,11 +138,13 @@ BOUNDS: Final = {"cap": 2, "batch": 100, "batch_messages": 3, "cutoff": T - 400 
 SINCE: Final = {"changed_since": T - 1000 * HOUR, "used_since": T - 1000 * HOUR}
 DOCUMENT: Final = {"category": "c", "name": "n", "format": "json", "body": NUL, "plain": False}
 JOB: Final = {"job": "job", "cooldown": HOUR, "relation": "sessionstore_schema"}
+BACKFILL: Final = {"total": 9, "restart": False, "reached": '["t","s",3]', "finished": False}
+DONE: Final = {"seen": 3, "changed": 1, "unreadable": 0}
 FILTER: Final = {"key": "k", "value_key": "1", "value": "1"}
 
 PARAMETERS: Final[dict[str, Any]] = {
     name: value
-    for part in (WHOSE, WHEN, WHERE, WINDOW, LISTS, CURSOR, BOUNDS, SINCE, DOCUMENT, JOB, COLUMNS)
+    for part in (WHOSE, WHEN, WHERE, WINDOW, LISTS, CURSOR, BOUNDS, SINCE, DOCUMENT, JOB, BACKFILL, DONE, COLUMNS)
     for name, value in part.items()
 }
 PARAMETERS.update({f"set_{name}": True for name in COLUMNS})
@@ -151,6 +158,12 @@ ROWS: Final[dict[str, list[tuple[Any, ...]]]] = {
         (1, "tool", NUL.encode(), False, "new", T, "seed", "3", False),
     ],
     "set_metadata": [("k", "2.50", True, "2.50"), ("new", r'"\ud800"', False, r'"\ud800"')],
+    "backfill_message_columns": [
+        ("s", 1, BODIES[1][1].encode(), False, "tool", None, "x", True),
+        ("s", 2, b"{}", False, "tool", None, "x", True),
+        ("s", 4, NUL.encode(), True, "user", "s", None, None),
+    ],
+    "backfill_value_columns": [("s", "k", b"1", False, "2"), ("s", "k2", b"1", False, "2")],
 }
 ROWS["append"] = ROWS["insert_messages"]
 """The rows of the statements that take several."""
@@ -168,6 +181,8 @@ OTHERS: Final[dict[str, list[dict[str, Any]]]] = {
     "take": [{"low": 9}],
     "delete": [{"session": "missing"}],
     "claim": [{"job": "new"}, {"cooldown": 0}, {"cooldown": 10**15}],
+    "start_backfill": [{"restart": True}, {"job": "new"}],
+    "save_backfill": [{"finished": True, "reached": None}],
     "schema_exists": [{"relation": "missing"}],
     "find_document": [{"format": "markdown"}, {"name": "missing"}],
     "save_document": [{"name": "new", "body": '"x"', "plain": True}],

@@ -39,6 +39,7 @@ DELETE FROM sessionstore_messages;
 DELETE FROM sessionstore_metadata;
 DELETE FROM sessionstore_documents;
 DELETE FROM sessionstore_maintenance;
+DELETE FROM sessionstore_backfills;
 """
 
 

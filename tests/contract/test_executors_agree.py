@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 WAYS = ("connect", "engine", "connection", "session")
 STATEMENTS = every_statement()
 
+ABOUT = {"backfill.ESTIMATE_MESSAGES", "backfill.ESTIMATE_METADATA"}
+"""What each database tells only about, by means of its own."""
+
 Tables: TypeAlias = dict[str, list[tuple[Any, ...]]]
 
 
@@ -162,7 +165,8 @@ def relocated(call: Call, schema: str | None) -> Call:
 def settled(answer: Answer) -> Answer:
     """An answer without the moments of the database's own clock."""
     jobs = [row[:2] for row in answer.left["sessionstore_maintenance"]]
-    return Answer(answer.rows, answer.left | {"sessionstore_maintenance": jobs})
+    backfills = [(*row[:6], row[-1] is None) for row in answer.left["sessionstore_backfills"]]
+    return Answer(answer.rows, answer.left | {"sessionstore_maintenance": jobs, "sessionstore_backfills": backfills})
 
 
 def neutral(value: Any) -> Any:
@@ -227,7 +231,8 @@ async def test_both_databases_give_the_same_rows(urls: dict[str, str]) -> None:
     on_sqlite, on_postgresql = [await expected(urls, dialect) for dialect in DIALECTS]
     assert on_sqlite.keys() < on_postgresql.keys()
     for key, given in on_sqlite.items():
-        assert neutral(given) == neutral(on_postgresql[key]), key
+        if key[0] not in ABOUT:
+            assert neutral(given) == neutral(on_postgresql[key]), key
 
 
 async def test_every_statement_does_something(urls: dict[str, str]) -> None:

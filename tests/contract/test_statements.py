@@ -29,6 +29,13 @@ WITHOUT_A_TENANT = {
     "next_tenant": "walks from tenant to tenant to verify them all, for whoever runs the database",
     "sessions_by_tenant": "measures all tenants, for whoever runs the database",
     "bytes_by_tenant": "measures all tenants, for whoever runs the database",
+    **dict.fromkeys(
+        ("estimate_messages", "estimate_metadata"), "counts the rows of a table about, without reading them"
+    ),
+    **dict.fromkeys(
+        ("backfills", "lock_backfill", "start_backfill", "save_backfill"),
+        "how far a backfill is, which goes from tenant to tenant, for whoever runs the database",
+    ),
 }
 """The statements that are not about one tenant's rows, and why."""
 
@@ -104,7 +111,7 @@ def test_this_test_can_fail(sql: str) -> None:
 def test_the_list_of_exceptions_is_short_and_true() -> None:
     """P7: each of them exists."""
     assert set(WITHOUT_A_TENANT) <= {sent.statement.name for sent in STATEMENTS}
-    assert len(WITHOUT_A_TENANT) == 6
+    assert len(WITHOUT_A_TENANT) == 12
 
 
 def test_statements_are_made_in_one_room() -> None:

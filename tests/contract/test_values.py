@@ -192,7 +192,8 @@ async def own(database_url: str) -> AsyncIterator[SessionRepository]:
 async def test_a_failure_of_the_database_is_our_error(own: SessionRepository) -> None:
     """F14: without what was to be stored, and without the driver's text and URL."""
     await own.create("s")
-    await execute(own, "DROP VIEW sessionstore_message_texts")
+    for view in ("texts", "facts"):
+        await execute(own, f"DROP VIEW sessionstore_message_{view}")
     await execute(own, "ALTER TABLE sessionstore_messages RENAME TO hidden")
 
     for call in (

@@ -96,6 +96,7 @@ _ANOTHER: Final = """
 _KEYLESS: Final = """
     CREATE TABLE rows_without_key AS SELECT * FROM sessionstore_messages;
     DROP VIEW sessionstore_message_texts;
+    DROP VIEW sessionstore_message_facts;
     DROP TABLE sessionstore_messages;
     ALTER TABLE rows_without_key RENAME TO sessionstore_messages;
 """
