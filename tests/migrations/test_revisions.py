@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,10 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from sessionstore import migrate
+from sessionstore import SessionRepository, StoreSettings, migrate
 from sessionstore import revisions as known_revisions
 from sessionstore.schema import REVISION, VIEWS
-from tests.migrations.databases import TABLES, catalog, execute, fetch
+from tests.migrations.databases import TABLES, bare, catalog, execute, fetch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +72,45 @@ def test_a_revision_declares_itself(file: Path) -> None:
     assert "SET LOCAL statement_timeout" in source
 
 
+def broken_rules(script: str, revision: str, phase: str) -> list[str]:
+    """What the SQL of an upgrade may not do in its phase."""
+    compatible = re.findall(r"compatible_from = '(\w+)'|INSERT INTO sessionstore_schema .*'(\w+)'\)", script)
+    if phase == "contract":
+        return [] if compatible and compatible[-1][0] not in {"", revision} else ["a contract says who may stay"]
+    taken = re.findall(
+        r"\b(DROP (?:TABLE|COLUMN|VIEW|INDEX(?! CONCURRENTLY))|RENAME|SET NOT NULL|ALTER (?:COLUMN )?\w+ TYPE"
+        r"|DELETE FROM sessionstore_(?!alembic)|TRUNCATE)\b",
+        script,
+    )
+    return taken + (["an expand leaves compatible_from alone"] if compatible and revision != "0001" else [])
+
+
+@pytest.mark.parametrize("migration", migrate.history(), ids=lambda migration: migration.revision)
+def test_a_revision_keeps_to_its_phase(migration: migrate.Migration) -> None:
+    """P9: an expand takes nothing away from code that runs, and a contract says which code may stay."""
+    place = known_revisions.place(migration.revision)
+    before = "base" if place == 0 else known_revisions.known()[place - 1]
+    script = migrate.sql(start=before, to=migration.revision)
+    assert broken_rules(script, migration.revision, migration.phase) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "phase"),
+    [
+        ("ALTER TABLE sessionstore_sessions DROP COLUMN title;", "expand"),
+        ("ALTER TABLE sessionstore_sessions RENAME COLUMN title TO name;", "expand"),
+        ("ALTER TABLE sessionstore_sessions ALTER COLUMN title SET NOT NULL;", "expand"),
+        ("ALTER TABLE sessionstore_sessions ALTER COLUMN title TYPE varchar(9);", "expand"),
+        ("DROP VIEW sessionstore_message_texts;", "expand"),
+        ("UPDATE sessionstore_schema SET revision = '0009', compatible_from = '0009' WHERE id = 1;", "expand"),
+        ("UPDATE sessionstore_schema SET revision = '0009' WHERE id = 1;", "contract"),
+    ],
+)
+def test_a_phase_that_is_not_kept_to_is_found(script: str, phase: str) -> None:
+    """P9: each kind of it."""
+    assert broken_rules(script, "0009", phase)
+
+
 async def test_the_template_makes_a_revision_that_runs(revisions: Revisions, tmp_path: Path) -> None:
     command.revision(known_revisions.config(), "add nothing", rev_id="9000")
     (written,) = (revisions.folder / "versions").glob("9000*.py")
@@ -91,6 +131,37 @@ def test_the_script_holds_everything() -> None:
     assert "CREATE TABLE sessionstore_alembic_version" in script
     assert script.count("BEGIN;") == script.count("COMMIT;") == len(FILES)
     assert migrate.sql(to=REVISION) == script
+    parts = [("base", "0001"), *itertools.pairwise(known_revisions.known())]
+    scripts = [migrate.sql(start=start, to=to) for start, to in parts]
+    assert "".join(scripts).split() == script.split()
+
+
+async def run_script(url: str, script: str) -> None:
+    """Run a script as `psql` does."""
+    connection = await bare(url)
+    await connection.execute(script)
+    await connection.close()
+
+
+@pytest.mark.parametrize("schema", [None, "elsewhere"])
+async def test_scripts_lead_up_and_down(postgres_empty: str, schema: str | None) -> None:
+    """P9: step by step to the newest, with rows, and back to nothing; each says where the database is then."""
+    for start, to in [("base", "0001"), *itertools.pairwise(known_revisions.known())]:
+        await run_script(postgres_empty, migrate.sql(start=start, to=to, schema=schema))
+        assert await migrate.current(postgres_empty, schema=schema) == to
+    settings = StoreSettings(schema=schema)
+    async with SessionRepository.connect(postgres_empty, settings=settings) as sessions:
+        await sessions.append("s", {"role": "user"}, create=True)
+    made = await catalog(postgres_empty, schema or "public")
+    await run_script(postgres_empty, migrate.sql(start="head", to="0001", schema=schema))
+    assert await migrate.current(postgres_empty, schema=schema) == "0001"
+    await run_script(postgres_empty, migrate.sql(start="0001", schema=schema))
+    assert await catalog(postgres_empty, schema or "public") == made
+    async with SessionRepository.connect(postgres_empty, settings=settings) as sessions:
+        assert await sessions.length("s") == 1
+    await run_script(postgres_empty, migrate.sql(start="head", to="base", schema=schema))
+    assert await migrate.current(postgres_empty, schema=schema) is None
+    assert not any((await catalog(postgres_empty, schema or "public")).values())
 
 
 @pytest.mark.parametrize("schema", [None, "elsewhere"])
