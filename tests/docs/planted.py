@@ -16,10 +16,10 @@ _PASSED: Final = {"seed_id": "s-1", "phase_reached": "3", "evaluation_passed": T
 _FAILED: Final = _PASSED | {"evaluation_passed": False}
 
 TALK: Final[list[tuple[dict[str, Any], datetime]]] = [
-    ({"role": "user", "content": "a refund, please", "usage": {"total_tokens": 3}}, FIRST),
+    ({"role": "user", "content": "a refund, please", "usage": {"total_tokens": 2.5}}, FIRST),
     ({"role": "assistant", "content": "nul \0 here", "usage": {"total_tokens": 1}}, FIRST),
     ({"role": "user", "content": "lone \ud800 here", "\udfff": 1, "usage": {"total_tokens": 1}}, SECOND),
-    ({"role": "assistant", "content": [{"type": "text", "text": "x"}], "usage": {"total_tokens": 12.5}}, SECOND),
+    ({"role": "assistant", "content": [{"type": "text", "text": "x"}], "usage": {"total_tokens": 12}}, SECOND),
     ({"role": "assistant", "content": 10**299, "usage": {"total_tokens": 10**30}, **_FAILED}, SECOND),
     ({"role": "tool", "content": {"a": 1}, "usage": [1]}, SECOND),
     ({"role": "user", "content": "thanks", "usage": {"total_tokens": "n/a"}, **_PASSED}, SECOND),
