@@ -236,33 +236,32 @@ async def test_a_long_value_shares_its_key_with_another(url: str) -> None:
     assert found == [((f'"{LONG}')[:128],)]
 
 
+def _copies(table: str, of: str, **changed: str) -> str:
+    """An INSERT of rows that are there already, but for some columns."""
+    columns = Base.metadata.tables[f"sessionstore_{table}"].columns.keys()
+    taken = ", ".join(changed.get(column, f"r.{column}") for column in columns)
+    return f"INSERT INTO sessionstore_{table} ({', '.join(columns)}) SELECT {taken} FROM {of}"  # noqa: S608  # as above
+
+
+_NUMBERS: Final = (
+    "(WITH RECURSIVE k (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 3000) SELECT n FROM k) AS k"
+)
+_OTHERS: Final = "sessionstore_sessions AS s JOIN sessionstore_{} AS r ON s.id LIKE 'crowd %' AND r.tenant_id = ''"
+
 CROWD: Final = (
-    """
-    WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 3000)
-    INSERT INTO sessionstore_sessions
-    SELECT tenant_id, 'crowd ' || n, 'user ' || (n % 50), model, max_turns, system_message, title, summary,
-      active_seed_id, active_persona_id, CASE WHEN n % 3 = 0 THEN 'crowd ' || (n - 1) END, fork_position, 0, 8,
-      generation, version, next_event, created_at, updated_at, last_accessed_at, activity_bucket - 8 - n
-    FROM sessionstore_sessions CROSS JOIN numbers WHERE tenant_id = '' AND id = 'order-7'
-    """,
-    """
-    INSERT INTO sessionstore_messages (tenant_id, session_id, position, role, body, plain, created_at)
-    SELECT s.tenant_id, s.id, m.position - 1, m.role, m.body, m.plain, m.created_at
-    FROM sessionstore_sessions AS s CROSS JOIN sessionstore_messages AS m
-    WHERE s.id LIKE 'crowd %' AND m.tenant_id = '' AND m.session_id = 'order-7' AND m.position < 9
-    """,
-    """
-    INSERT INTO sessionstore_metadata
-    SELECT s.tenant_id, s.id, m.key, m.value, m.plain, m.value_key || s.id
-    FROM sessionstore_sessions AS s CROSS JOIN sessionstore_metadata AS m
-    WHERE s.id LIKE 'crowd %' AND m.tenant_id = '' AND m.session_id = 'order-7'
-    """,
-    """
-    INSERT INTO sessionstore_documents
-    SELECT d.tenant_id, s.id, d.name, d.format, d.body, d.plain, d.created_at, d.updated_at
-    FROM sessionstore_sessions AS s CROSS JOIN sessionstore_documents AS d
-    WHERE s.id LIKE 'crowd %' AND d.tenant_id = '' AND d.category = 'memory/facts'
-    """,
+    _copies(
+        "sessions",
+        f"sessionstore_sessions AS r CROSS JOIN {_NUMBERS} WHERE r.tenant_id = '' AND r.id = 'order-7'",
+        id="'crowd ' || n",
+        user_id="'user ' || (n % 50)",
+        parent_id="CASE WHEN n % 3 = 0 THEN 'crowd ' || (n - 1) END",
+        activity_bucket="r.activity_bucket - 8 - n",
+    ),
+    _copies("messages", _OTHERS.format("messages") + " AND r.session_id = 'order-7'", session_id="s.id"),
+    _copies(
+        "metadata", _OTHERS.format("metadata") + " AND r.session_id = 'order-7'", session_id="s.id", value_key="s.id"
+    ),
+    _copies("documents", _OTHERS.format("documents") + " AND r.category = 'memory/facts'", category="s.id"),
 )
 """Enough rows that a plan without an index would be the wrong one."""
 
