@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import CheckConstraint, Column, Constraint, ForeignKeyConstraint, Index, Table
+from sqlalchemy import CheckConstraint, Column, Constraint, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import ColumnCollectionConstraint
 
@@ -37,6 +37,7 @@ ORDER BY c.relname, a.attnum
 
 PURPOSES: Final = {
     "primary key": "what a row is known by, and found by",
+    "unique": "no two rows alike in this",
     "foreign key": "a guard against changes by hand: no row without the one it belongs to",
     "check": "a guard against changes by hand",
 }
@@ -134,7 +135,7 @@ def _content(constraint: Constraint) -> tuple[str, str]:
         referred = _listed(element.column.name for element in constraint.elements)
         deleted = f", on delete {constraint.ondelete.lower()}" if constraint.ondelete else ""
         return "foreign key", f"{columns} to `{constraint.referred_table.name}` {referred}{deleted}"
-    return "primary key", columns
+    return "primary key" if isinstance(constraint, PrimaryKeyConstraint) else "unique", columns
 
 
 def _content_of_index(index: Index) -> str:
