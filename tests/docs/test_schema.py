@@ -28,7 +28,8 @@ WHERE conrelid = '{}'::regclass AND contype <> 'n'
 """
 _INDEXES: Final = """
 SELECT CAST(relname AS text), pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class AS c ON c.oid = indexrelid
-WHERE indrelid = '{}'::regclass AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype <> 'f')
+WHERE indrelid = '{}'::regclass
+  AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype <> 'f')
 """
 
 
@@ -64,12 +65,12 @@ def url(request: pytest.FixtureRequest) -> str:
 
 async def test_the_page_is_up_to_date(postgres_database: str) -> None:
     written = schema.page(await schema.views(postgres_database))
-    assert (schema.PAGE).read_text() == written, "run python -m tests.docs.schema"
+    assert schema.PAGE.read_text() == written, "run python -m tests.docs.schema"
 
 
 async def test_a_comment_that_changed_would_be_noticed(postgres_database: str) -> None:
     await execute(postgres_database, "COMMENT ON VIEW sessionstore_message_texts IS 'other'")
-    assert (schema.PAGE).read_text() != schema.page(await schema.views(postgres_database))
+    assert schema.PAGE.read_text() != schema.page(await schema.views(postgres_database))
 
 
 def test_every_index_says_what_it_is_for() -> None:
@@ -167,10 +168,8 @@ def test_the_diagram_has_every_table_column_and_key() -> None:
 async def test_the_settings_that_are_advised_are_accepted(postgres_database: str) -> None:
     """All but lz4 are in every server; the store goes on with them."""
     advised = "".join(block.code for block in blocks("sql", PAGE) if "settings" in block.words)
-    has_lz4 = await fetch(
-        postgres_database,
-        "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = '{}'".format("default_toast_compression"),
-    )
+    known = "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+    has_lz4 = await fetch(postgres_database, known)
     statements = [part for part in advised.split(";") if part.strip() and ("lz4" not in part or has_lz4 == [(True,)])]
     assert len(statements) >= 3
     await execute(postgres_database, *statements)
