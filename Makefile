@@ -13,7 +13,7 @@ DEVELOP = $(VENV)/.installed-develop
 PEERS = .peers/.installed
 BENCH_ARGS ?=
 
-.PHONY: help venv demo test test-long lint format bench bench-peers build clean
+.PHONY: help venv demo test test-long lint format bench bench-peers docs build clean
 
 help:
 	@echo "make demo       see in ten seconds what sessionstore does"
@@ -23,6 +23,7 @@ help:
 	@echo "make format     format the code, mend what ruff can mend"
 	@echo "make bench      measure the store against its floor (BENCH_ARGS='--only W1,W4 --database sqlite')"
 	@echo "make bench-peers  the same with other stores, and draw docs/benchmarks.svg"
+	@echo "make docs       build the documentation into site/, strictly"
 	@echo "make build      build the sdist and the wheel into dist/"
 	@echo "make venv       only set up $(VENV)"
 	@echo "make clean      remove $(VENV), .peers and everything generated"
@@ -40,8 +41,8 @@ $(RUNTIME): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEVELOP): $(RUNTIME)
-	@echo "installing the test and lint tools into $(VENV)"
-	@$(PIP_INSTALL) --editable ".[test,lint,build]"
+	@echo "installing the tools into $(VENV)"
+	@$(PIP_INSTALL) --editable ".[test,lint,build,docs]"
 	@touch $@
 
 demo: $(RUNTIME)
@@ -79,9 +80,12 @@ $(PEERS): pyproject.toml
 	@.peers/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,bench,peers]"
 	@touch $@
 
+docs: $(DEVELOP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 build: $(DEVELOP)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) .peers benchmarks.json build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .peers benchmarks.json build dist site htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,7 +34,8 @@ GOAL: Final = 0.9
 START: Final = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1_000_000)
 
 _UPDATES: Final = """
-SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessionstore_sessions'
+SELECT n_tup_upd, n_tup_hot_upd, n_dead_tup, pg_relation_size(relid), pg_indexes_size(relid)
+FROM pg_stat_user_tables WHERE relname = 'sessionstore_sessions'
 """
 
 
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sessions", type=int, default=2_000)
     parser.add_argument("--messages", type=int, default=60_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fillfactor", type=int, help="of the table of sessions, in place of the one it is made with")
     parser.add_argument("--goal", type=float, default=GOAL, help="share of HOT updates; below it the exit code is 1")
     parser.add_argument("--json", type=Path, metavar="FILE")
     for name, mean in vars(Pace()).items():
@@ -102,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{results['updates']:,} updates of {options.sessions:,} sessions over {results['days']:.1f} simulated days: "
         f"[{'green' if share >= options.goal else 'bold red'}]{share:.1%} HOT[/], goal {options.goal:.0%}. "
         f"Of the others, {results['moved']:,} moved their session to another bucket, "
-        f"{results['updates'] - results['hot'] - results['moved']:,} found no room in the page."
+        f"{results['updates'] - results['hot'] - results['moved']:,} found no room in the page. "
+        f"Without a vacuum meanwhile: {results['dead']:,} dead rows, {results['bytes'] / options.sessions:,.0f} bytes "
+        f"a session, {results['index_bytes'] / options.sessions:,.0f} its index entries."
     )
     return int(share < options.goal)
 
@@ -112,6 +116,8 @@ async def measured(database: Postgresql, options: argparse.Namespace) -> dict[st
     pace = Pace(**{name: getattr(options, name) for name in vars(Pace())})
     url = await database.create("hot")
     await upgrade(url)
+    if options.fillfactor is not None:
+        await database.query(url, f"ALTER TABLE sessionstore_sessions SET (fillfactor = {options.fillfactor:d})")
     now = START
     buckets: dict[int, int] = {}
     moved = 0
@@ -125,17 +131,17 @@ async def measured(database: Postgresql, options: argparse.Namespace) -> dict[st
                 await sessions.append(session_id, body(said.number))
                 moved += buckets[said.session] != bucket_of(now)
                 buckets[said.session] = bucket_of(now)
-    updates, hot = await _counted(database, url, options.messages)
-    return {"updates": updates, "hot": hot, "moved": moved, "days": (now - START) / 86_400_000_000, "pace": vars(pace)}
+    counted = await _counted(database, url, options.messages)
+    return {**counted, "moved": moved, "days": (now - START) / 86_400_000_000, "pace": vars(pace)}
 
 
-async def _counted(database: Postgresql, url: str, expected: int) -> tuple[int, int]:
+async def _counted(database: Postgresql, url: str, expected: int) -> dict[str, int]:
     """Read the server's statistics, which arrive a moment after a connection has ended."""
     async with asyncio.timeout(30):
         while True:
-            ((updates, hot),) = await database.query(url, _UPDATES)
-            if updates >= expected:
-                return int(updates), int(hot)
+            (row,) = await database.query(url, _UPDATES)
+            if row[0] >= expected:
+                return dict(zip(("updates", "hot", "dead", "bytes", "index_bytes"), map(int, row), strict=True))
             await asyncio.sleep(0.1)
 
 

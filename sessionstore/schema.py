@@ -1,7 +1,8 @@
 """The tables, as ORM classes: the one declaration that migrations, statements and DBAs' comments agree with.
 
 Migrations build databases; these classes never do (a test compares the two catalogs). Column types carry no
-processors: rows travel as the driver gives them, and `statements/mapping.py` turns them into values.
+processors: rows travel as the driver gives them, and `statements/mapping.py` turns them into values. `info["for"]` of
+an index says what it is there for: docs/schema.md is written from it and from the comments.
 """
 
 from __future__ import annotations
@@ -99,8 +100,19 @@ class SessionRow(Base):
         CheckConstraint("first_position >= 0 AND next_position >= first_position", name="positions"),
         CheckConstraint("version >= 0 AND max_turns >= 0 AND next_event >= 0", name="counters"),
         # updated_at and last_accessed_at stay out of every index: an index on either ends HOT updates for appends.
-        Index("ix_sessionstore_sessions_activity", "tenant_id", text("activity_bucket DESC")),
-        Index("ix_sessionstore_sessions_user_activity", "tenant_id", "user_id", text("activity_bucket DESC")),
+        Index(
+            "ix_sessionstore_sessions_activity",
+            "tenant_id",
+            text("activity_bucket DESC"),
+            info={"for": "pages of a tenant, prune by age"},
+        ),
+        Index(
+            "ix_sessionstore_sessions_user_activity",
+            "tenant_id",
+            "user_id",
+            text("activity_bucket DESC"),
+            info={"for": "pages of a user"},
+        ),
         Index(
             "ix_sessionstore_sessions_parent",
             "tenant_id",
@@ -108,6 +120,7 @@ class SessionRow(Base):
             "id",
             postgresql_where=text("parent_id IS NOT NULL"),
             sqlite_where=text("parent_id IS NOT NULL"),
+            info={"for": "children of a session, in order"},
         ),
         {"comment": "One row a conversation.", "postgresql_with": {"fillfactor": 85}},
     )
@@ -145,6 +158,7 @@ class MessageRow(Base):
             unique=True,
             postgresql_where=text("message_id IS NOT NULL"),
             sqlite_where=text("message_id IS NOT NULL"),
+            info={"for": "one message an id, which makes retries safe"},
         ),
         {"comment": "The messages; kept positions of a session are the range [first_position, next_position)."},
     )
@@ -168,7 +182,14 @@ class MetadataRow(Base):
             ["sessionstore_sessions.tenant_id", "sessionstore_sessions.id"],
             ondelete="CASCADE",
         ),
-        Index("ix_sessionstore_metadata_value", "tenant_id", "key", "value_key", "session_id"),
+        Index(
+            "ix_sessionstore_metadata_value",
+            "tenant_id",
+            "key",
+            "value_key",
+            "session_id",
+            info={"for": "sessions by metadata"},
+        ),
         {"comment": "Metadata of sessions, one row a key."},
     )
 

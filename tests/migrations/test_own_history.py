@@ -1,6 +1,5 @@
 """A team runs our revisions in its own Alembic history, with an environment that knows nothing of us."""
 
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -67,7 +67,7 @@ def test_the_sdist_has_what_its_tests_need(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "Makefile", "constraints.txt", "LICENSE", "README.md", "CHANGELOG.md"} <= names
-    assert {"tests/conftest.py", "docs/tables.md", "migrations/versions/0001_initial.py"} <= names
+    assert {"tests/conftest.py", "docs/schema.md", "mkdocs.yml", "migrations/versions/0001_initial.py"} <= names
     assert not {name for name in names if name.startswith(".venv") or name.endswith((".pyc", ".db"))}
 
 
