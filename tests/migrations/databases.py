@@ -185,3 +185,27 @@ def rows_in_every_table(url: str) -> list[str]:
 async def count_rows(url: str) -> dict[str, int]:
     """How many rows each of our tables has."""
     return {table: (await fetch(url, f"SELECT count(*) FROM {table}"))[0][0] for table in TABLES}
+
+
+async def tables_of(url: str) -> dict[str, str]:
+    """Our tables that have rows to keep, and their columns."""
+    found = {}
+    for table in sorted(set(TABLES) - {"sessionstore_schema"}):
+        columns = [column.name for column in Base.metadata.tables[table].columns]
+        if url.startswith("sqlite"):
+            there = await fetch(url, f"SELECT name FROM pragma_table_info('{table}')")
+        else:
+            there = await fetch(
+                url,
+                f"SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('{table}') "
+                "AND attnum > 0 AND NOT attisdropped",
+            )
+        names = [column for column in columns if (column,) in there]
+        if names:
+            found[table] = ", ".join(f"CAST({name} AS TEXT)" for name in names)
+    return found
+
+
+async def rows_of(url: str, tables: dict[str, str]) -> dict[str, list[Any]]:
+    """Every row, as text."""
+    return {table: sorted(await fetch(url, f"SELECT {columns} FROM {table}")) for table, columns in tables.items()}

@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import make_url
+
 from sessionstore import DocumentRepository, NewMessage, SessionRepository, migrate
 from sessionstore.backfill import backfill
 from sessionstore.revisions import known
@@ -73,6 +75,14 @@ async def load_postgresql(revision: str, url: str) -> None:
     connection = await bare(url)
     await connection.execute((FOLDER / f"{revision}.postgresql.sql").read_text("utf-8"))
     await connection.close()
+
+
+async def load(revision: str, url: str) -> None:
+    """Make an empty database one that a release of that revision has left."""
+    if url.startswith("postgresql"):
+        await load_postgresql(revision, url)
+    else:
+        load_sqlite(revision, Path(str(make_url(url).database)))
 
 
 def _columns(rows: list[Any]) -> str:

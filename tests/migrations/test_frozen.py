@@ -4,60 +4,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import make_url
 
 from sessionstore import DocumentRepository, SchemaOutOfDateError, SessionRepository, migrate
 from sessionstore.revisions import known
-from sessionstore.schema import REVISION, Base
+from sessionstore.schema import REVISION
 from sessionstore.units import store as store_units
 from sessionstore.verification import verify
-from tests.migrations.databases import VERSION_TABLE, catalog, execute, fetch
-from tests.migrations.freeze import ODD, load_postgresql, load_sqlite
+from tests.migrations.databases import VERSION_TABLE, catalog, execute, fetch, rows_of, tables_of
+from tests.migrations.freeze import ODD, load
 
 REVISIONS = known()
-TABLES = sorted(set(Base.metadata.tables) - {"sessionstore_schema"})
-
-
-async def frozen(url: str, revision: str) -> None:
-    """Make an empty database one that a release of that revision has left."""
-    if url.startswith("postgresql"):
-        await load_postgresql(revision, url)
-    else:
-        load_sqlite(revision, Path(str(make_url(url).database)))
-
-
-async def tables_of(url: str) -> dict[str, str]:
-    """Our tables that have rows to keep, and their columns."""
-    found = {}
-    for table in TABLES:
-        columns = [column.name for column in Base.metadata.tables[table].columns]
-        if url.startswith("sqlite"):
-            there = await fetch(url, f"SELECT name FROM pragma_table_info('{table}')")
-        else:
-            there = await fetch(
-                url,
-                f"SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('{table}') "
-                "AND attnum > 0 AND NOT attisdropped",
-            )
-        names = [column for column in columns if (column,) in there]
-        if names:
-            found[table] = ", ".join(f"CAST({name} AS TEXT)" for name in names)
-    return found
-
-
-async def rows_of(url: str, tables: dict[str, str]) -> dict[str, list[Any]]:
-    """Every row, as text."""
-    return {table: sorted(await fetch(url, f"SELECT {columns} FROM {table}")) for table, columns in tables.items()}
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
 async def test_it_is_what_the_revisions_make(empty_url: str, revision: str, tmp_path: Path) -> None:
     """P9: a revision that has landed is never edited: it still makes the database that it made then."""
     url = empty_url
-    await frozen(url, revision)
+    await load(revision, url)
     assert await migrate.current(url) == revision
     assert await fetch(url, f"SELECT version_num FROM {VERSION_TABLE}") == [(revision,)]
     before = await catalog(url)
@@ -76,7 +41,7 @@ async def test_it_is_what_the_revisions_make(empty_url: str, revision: str, tmp_
 async def test_every_table_has_rows(empty_url: str, revision: str) -> None:
     """P9: what is tried below is tried on something."""
     url = empty_url
-    await frozen(url, revision)
+    await load(revision, url)
     tables = await tables_of(url)
     assert len(tables) == (5 if revision < "0003" else 6)
     assert all((await rows_of(url, tables)).values())
@@ -86,7 +51,7 @@ async def test_every_table_has_rows(empty_url: str, revision: str) -> None:
 async def test_upgraded_used_and_taken_back(empty_url: str, revision: str) -> None:
     """P9, P8: no row changes on the way up or down, every verb works, and what was written on top stays."""
     url = empty_url
-    await frozen(url, revision)
+    await load(revision, url)
     tables, made = await tables_of(url), await catalog(url)
     before = await rows_of(url, tables)
     assert await migrate.upgrade(url) == REVISION
@@ -131,7 +96,7 @@ async def use(url: str) -> None:
 async def test_code_of_then_on_tables_of_now(empty_url: str, revision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """P9: the replicas that a deploy has not reached yet go on, opening included."""
     url = empty_url
-    await frozen(url, revision)
+    await load(revision, url)
     monkeypatch.setattr(store_units, "REVISION", revision)
     async with SessionRepository.connect(url) as opened_before:
         assert await opened_before.length("talk") == 6
@@ -150,7 +115,7 @@ async def use_again(url: str) -> None:
 async def test_code_of_now_on_tables_of_then(empty_url: str, revision: str) -> None:
     """P9, F10: refused with the command to run, and nothing is written."""
     url = empty_url
-    await frozen(url, revision)
+    await load(revision, url)
     before = await rows_of(url, await tables_of(url))
     async with SessionRepository.connect(url, migrate=True) as sessions:
         await sessions.get("talk")

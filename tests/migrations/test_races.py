@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,8 +14,10 @@ from sessionstore import migrate
 from sessionstore.dialects.urls import normalize_url
 from sessionstore.errors import StoreBusyError
 from sessionstore.schema import REVISION
-from tests.migrations.databases import VERSION_TABLE, bare, catalog, execute, fetch
+from tests.migrations.databases import VERSION_TABLE, bare, catalog, execute, fetch, rows_of, tables_of
+from tests.migrations.freeze import load
 from tests.migrations.processes import Ended, migrate_at_once
+from tests.support.faults_counts import rounds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,12 +59,48 @@ async def test_eight_processes_at_once(empty_url: str) -> None:
     assert await fetch(empty_url, "SELECT id FROM sessionstore_schema") == [(1,)]
 
 
-@pytest.mark.long
 @pytest.mark.processes
-@pytest.mark.parametrize("attempt", range(10))
-async def test_eight_processes_at_once_again_and_again(empty_url: str, attempt: int) -> None:
-    assert await migrate_at_once(empty_url, 8) == [SUCCEEDED] * 8
-    await migrate.check(empty_url)
+@pytest.mark.timeout(1800)
+async def test_eight_processes_again_and_again(empty_url: str) -> None:
+    """P9: from the oldest release on, with rows in every table; 40 times in full."""
+    for _ in range(rounds(1, 40)):
+        await load("0001", empty_url)
+        before = await rows_of(empty_url, await tables_of(empty_url))
+        assert await migrate_at_once(empty_url, 8) == [SUCCEEDED] * 8
+        await check_migrated(empty_url, before)
+        await clear(empty_url)
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(1800)
+async def test_killed_at_any_moment(empty_url: str) -> None:
+    """P9: before any statement of an upgrade, one of several processes that want the same; 24 times in full."""
+    chance = random.Random(24)
+    cut_short = 0
+    for _ in range(rounds(3, 24)):
+        await load("0001", empty_url)
+        before = await rows_of(empty_url, await tables_of(empty_url))
+        killed, *others = await migrate_at_once(empty_url, chance.choice([1, 1, 3]), kill_at=chance.randrange(1, 60))
+        cut_short += killed.status == -9
+        assert all(each.status in {0, -9} for each in (killed, *others)), (killed, *others)
+        assert await migrate.upgrade(empty_url) == REVISION
+        await check_migrated(empty_url, before)
+        await clear(empty_url)
+    assert cut_short, "nobody was killed: this test has tested nothing"
+
+
+async def clear(url: str) -> None:
+    """Leave nothing."""
+    await migrate.downgrade(url, "base")
+    await execute(url, f"DROP TABLE {VERSION_TABLE}")
+
+
+async def check_migrated(url: str, before: dict[str, list[Any]]) -> None:
+    """At the newest revision, with every row that was there before."""
+    await migrate.check(url)
+    after = await rows_of(url, await tables_of(url))
+    assert {table: after[table] for table in before} == before
+    assert await fetch(url, f"SELECT * FROM {VERSION_TABLE}") == [(REVISION,)]
 
 
 @pytest.mark.processes
