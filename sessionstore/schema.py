@@ -220,6 +220,12 @@ class SchemaRow(Base):
     )
 
 
+TENANT_TABLES: Final = tuple(sorted(name for name, table in Base.metadata.tables.items() if "tenant_id" in table.c))
+"""The tables whose rows belong to a tenant: those that the store reads and writes at run time."""
+
+FACTS_VIEWS: Final = ("sessionstore_session_facts", "sessionstore_message_facts")
+"""The views without contents: who talked when and how much, and nothing of what was said."""
+
 MESSAGE_TEXTS_VIEW: Final = "sessionstore_message_texts"
 
 MESSAGE_TEXTS: Final = {

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from sessionstore.cli import roles
 from sessionstore.cli.running import At, command
 from sessionstore.cli.terminal import out, print_json, print_raw
 
@@ -22,6 +23,7 @@ To = Annotated[str, typer.Option("--to", metavar="REVISION", help="A revision, o
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
+    roles.add_to(_db)
     app.add_typer(_db, name="db", rich_help_panel="Database")
 
 
