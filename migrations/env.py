@@ -21,7 +21,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from sessionstore.dialects.urls import blocking_sqlite, normalize_url
+from sessionstore.dialects.urls import (
+    THROUGH_A_POOLER,
+    TRANSACTION,
+    blocking_sqlite,
+    for_driver,
+    normalize_url,
+    pooler_of,
+)
 from sessionstore.errors import CorruptStoreError, InvalidArgumentError, StoreBusyError
 from sessionstore.schema import Base
 from sessionstore.settings import StoreSettings
@@ -80,6 +87,8 @@ def run_from_command_line() -> None:
     if not named:
         raise CommandError("name the database: -x url=... or SESSIONSTORE_DATABASE_URL")
     url = normalize_url(named)
+    if pooler_of(url) == TRANSACTION:
+        raise InvalidArgumentError(THROUGH_A_POOLER)
     schema = StoreSettings(schema=_argument("schema")).schema
     deadline = time.monotonic() + float(_argument("timeout") or COMMAND_LINE_SECONDS)
     if url.get_backend_name() == "sqlite":
@@ -89,7 +98,7 @@ def run_from_command_line() -> None:
         return
 
     async def connect_and_migrate() -> None:
-        engine = create_async_engine(url, poolclass=NullPool, hide_parameters=True)
+        engine = create_async_engine(for_driver(url), poolclass=NullPool, hide_parameters=True)
         async with engine.connect() as connection:
             await connection.run_sync(migrate, schema, deadline)
         await engine.dispose()

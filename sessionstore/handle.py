@@ -14,7 +14,7 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from sessionstore.checks import check_tenant
-from sessionstore.dialects.urls import is_memory, normalize_url
+from sessionstore.dialects.urls import is_memory, normalize_url, pooler_of
 from sessionstore.errors import InvalidArgumentError, StoreClosedError
 from sessionstore.executors.base import Deadline, Executor
 from sessionstore.executors.engines import dialect_for, executor_for, own_engine
@@ -42,8 +42,9 @@ def _migrated_in_memory(connection: sqlite3.Connection) -> None:
 class _Shared:
     """What all handles made from one repository have in common."""
 
-    def __init__(self, engine: AsyncEngine, *, owned: bool, migrate: bool) -> None:
+    def __init__(self, engine: AsyncEngine, *, url: URL, owned: bool, migrate: bool) -> None:
         self.engine = engine
+        self.url = url
         self.owned = owned
         self.migrate = migrate
         self.closed = False
@@ -64,7 +65,7 @@ class Handle:
         """
         if not isinstance(engine, AsyncEngine):
             raise InvalidArgumentError("engine must be an AsyncEngine; connect() takes a URL")
-        self._bind(_Shared(engine, owned=False, migrate=False), tenant, settings)
+        self._bind(_Shared(engine, url=engine.url, owned=False, migrate=False), tenant, settings)
 
     def _bind(self, shared: _Shared, tenant: str, settings: StoreSettings) -> None:
         self._tenant = check_tenant(tenant)
@@ -80,15 +81,16 @@ class Handle:
         """Make a repository with an engine of its own. No I/O yet: `async with` opens and closes it.
 
         Args:
-            url: of SQLite or PostgreSQL; the driver may be left out.
+            url: of SQLite or PostgreSQL; the driver may be left out. `?pooler=transaction` says that PgBouncer or its
+                like stands before the server and lends a connection for a transaction at a time.
             migrate: bring the database to the newest revision when opening, and create a SQLite file. A database in
                 memory always migrates itself.
 
         Raises:
-            InvalidArgumentError: another database or driver.
+            InvalidArgumentError: another database, driver or pooler.
         """
-        handle = cls.__new__(cls)
-        handle._bind(_Shared(own_engine(normalize_url(url)), owned=True, migrate=migrate), tenant, settings)
+        handle, address = cls.__new__(cls), normalize_url(url)
+        handle._bind(_Shared(own_engine(address), url=address, owned=True, migrate=migrate), tenant, settings)
         return handle
 
     @property
@@ -125,8 +127,8 @@ class Handle:
             return self
         shared.entered += 1
         try:
-            if shared.migrate and not is_memory(shared.engine.url):
-                await _migrations().upgrade(shared.engine.url, schema=self._settings.schema)
+            if shared.migrate and not is_memory(shared.url):
+                await _migrations().upgrade(shared.url, schema=self._settings.schema)
             await self._executor.open(self._deadline())
         except BaseException:
             await self.__aexit__(None, None, None)
@@ -181,7 +183,11 @@ class Handle:
         executor = shared.executor
         if executor is None or executor.gone:  # as is that of an engine that was disposed of
             executor = shared.executor = executor_for(
-                shared.engine, self._settings, owned=shared.owned, migrate=_migrated_in_memory
+                shared.engine,
+                self._settings,
+                owned=shared.owned,
+                pooler=pooler_of(shared.url),
+                migrate=_migrated_in_memory,
             )
         return executor
 

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -24,12 +24,19 @@ from asyncpg import ClientConfigurationError, InterfaceError, PostgresError
 from sqlalchemy import URL, column, create_engine, inspect, select, table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool, StaticPool
 
-from sessionstore import limits
 from sessionstore.dialects.faults import explained
-from sessionstore.dialects.urls import blocking_sqlite, is_memory, normalize_url, sqlite_file
+from sessionstore.dialects.urls import (
+    THROUGH_A_POOLER,
+    TRANSACTION,
+    blocking_sqlite,
+    is_memory,
+    normalize_url,
+    pooler_of,
+    sqlite_file,
+)
 from sessionstore.errors import (
     InvalidArgumentError,
     SchemaOutOfDateError,
@@ -37,6 +44,7 @@ from sessionstore.errors import (
     StoreBusyError,
     StoreTimeoutError,
 )
+from sessionstore.executors.servers import server_engine
 from sessionstore.executors.translate import BAD_OPTION, cause_of
 from sessionstore.revisions import Migration, config, head, history, known, location, place
 from sessionstore.settings import StoreSettings
@@ -91,6 +99,7 @@ async def upgrade(
 
     Args:
         database: a URL, or an engine; an engine for PostgreSQL needs two free connections, one of them for the lock.
+            Through `?pooler=transaction` only what is left to do can be found out.
         to: `"head"` or a revision.
         schema: the PostgreSQL schema of the tables, created if it is missing.
         timeout_seconds: how long to wait for others that migrate the same database, or lock its tables.
@@ -99,7 +108,8 @@ async def upgrade(
         The revision the database is at.
 
     Raises:
-        InvalidArgumentError: no such revision, or a database in memory by its URL (it would be gone at once).
+        InvalidArgumentError: no such revision, a database in memory by its URL (it would be gone at once), or something
+            to do through a pooler in transaction mode.
         SchemaOutOfDateError: newer code has migrated the database, and this code can no longer work with it.
         StoreBusyError: others held the locks until the time was up. Nothing was done.
         StoreUnavailableError: no connection.
@@ -253,6 +263,7 @@ class _Job:
     to: str
     schema: str | None
     deadline: float
+    through_a_pooler: bool = False
 
     def run(self, connection: Connection) -> str | None:
         """Do what is left to do, and say where the database is then."""
@@ -260,6 +271,8 @@ class _Job:
         state = _read_state(connection, self.schema)
         if self._is_done(state, target):
             return _revision(state)
+        if self.through_a_pooler:
+            raise InvalidArgumentError(THROUGH_A_POOLER)
         if state is not None and not inspect(connection).has_table("sessionstore_alembic_version", schema=self.schema):
             raise SessionStoreError("another Alembic history made these tables: migrate them there")
         connection.rollback()
@@ -314,6 +327,8 @@ def _out_of_date(found: str | None, schema: str | None) -> SchemaOutOfDateError:
 
 async def _migrate(database: str | URL | AsyncEngine, job: _Job) -> str | None:
     job.target()  # a wrong revision is refused before anything is opened or created
+    if not isinstance(database, AsyncEngine) and pooler_of(normalize_url(database)) == TRANSACTION:
+        job = replace(job, through_a_pooler=True)
     return await _connected(database, job.schema, job.run, alone_until=job.deadline)
 
 
@@ -342,7 +357,7 @@ async def _connected(
         elif is_memory(url):
             raise InvalidArgumentError("a database in memory exists on its own connection only: use upgrade_connection")
         else:
-            engine = _server_engine(url)
+            engine = server_engine(url, "sessionstore-migrate")
             stack.push_async_callback(engine.dispose)
         if alone_until is not None:
             await stack.enter_async_context(_alone_async(alone_until))
@@ -350,12 +365,6 @@ async def _connected(
             connection = await _started(engine.connect())
             stack.push_async_exit(connection)
             return await connection.run_sync(work)
-
-
-def _server_engine(url: URL) -> AsyncEngine:
-    settings = {"application_name": "sessionstore-migrate"}
-    arguments = {"timeout": limits.POSTGRES_CONNECT_SECONDS, "server_settings": settings}
-    return create_async_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
 
 
 async def _started(connection: AsyncConnection) -> AsyncConnection:

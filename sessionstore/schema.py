@@ -261,6 +261,9 @@ class SchemaRow(Base):
     )
 
 
+TENANT_TABLES: Final = tuple(sorted(name for name, table in Base.metadata.tables.items() if "tenant_id" in table.c))
+"""The tables whose rows belong to a tenant: those that the store reads and writes at run time."""
+
 # ruff: noqa: S608  # what is put into the views' SQL are names that stand here
 
 

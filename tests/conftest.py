@@ -4,6 +4,7 @@
 - `shared_url`: the two of them that several connections and processes can reach.
 - `postgres_database`, `sqlite_file`: only the one.
 - `postgres_server`, `postgres_empty`: the server, and a database that no migration has touched yet.
+- `pooler`: PgBouncer before that server. It alone may be missing, and skips the test then.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hypothesis
 import pytest
 from sqlalchemy import make_url
 
-from tests.support import templates
+from tests.support import pgbouncer, templates
 from tests.support.postgres import URL_VARIABLE, GivenPostgres, Postgres, PostgresServer, given_url
 from tests.support.postgres_binaries import find_binaries
 
@@ -88,6 +89,15 @@ def postgres_empty(postgres_server: Postgres) -> Iterator[str]:
     """The URL of an empty PostgreSQL database of the test's own."""
     with templates.postgres_clone(postgres_server, None) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def pooler(postgres_server: Postgres) -> Iterator[pgbouncer.PgBouncer]:
+    """PgBouncer in transaction mode before the server, with two connections of it for each database."""
+    if pgbouncer.program() is None:
+        pytest.skip(pgbouncer.MISSING)
+    with pgbouncer.PgBouncer(postgres_server) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import typer
 
 from sessionstore import backfill as backfilling
 from sessionstore.backfill import Backfill
+from sessionstore.cli import roles
 from sessionstore.cli.progress import Bar
 from sessionstore.cli.running import At, command, confirm
 from sessionstore.cli.terminal import note, one_line, out, plural, print_json, print_raw, table, when
@@ -32,6 +33,7 @@ Patience = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
+    roles.add_to(_db)
     app.add_typer(_db, name="db", rich_help_panel="Database")
 
 

@@ -20,14 +20,22 @@ _DRIVERS: Final = {
     "sqlite+aiosqlite": "sqlite+aiosqlite",
 }
 
+_POOLER: Final = "pooler"
+TRANSACTION: Final = "transaction"
+SESSION: Final = "session"
+_POOLERS: Final = (TRANSACTION, SESSION)
+"""What `?pooler=` may say: what a client of PgBouncer has a connection of the server for."""
+
 
 def normalize_url(url: str | URL) -> URL:
     """Name the driver that a URL leaves out, and refuse every database and driver but ours.
 
     Hosting services hand out `postgres://...?sslmode=require`: what libpq calls `sslmode` is `ssl` in asyncpg.
+    `?pooler=` stays, for `pooler_of`; no driver knows it.
 
     Raises:
-        InvalidArgumentError: not a URL, or not one of SQLite or PostgreSQL with the drivers of this library.
+        InvalidArgumentError: not a URL, or not one of SQLite or PostgreSQL with the drivers of this library, or a
+            pooler that is none.
     """
     try:
         parsed = make_url(url)
@@ -41,7 +49,36 @@ def normalize_url(url: str | URL) -> URL:
     if driver == "postgresql+asyncpg" and "sslmode" in parsed.query:
         sslmode = parsed.query["sslmode"]
         parsed = parsed.difference_update_query(["sslmode"]).update_query_dict({"ssl": sslmode})
+    _check_pooler(parsed)
     return parsed
+
+
+def _check_pooler(url: URL) -> None:
+    pooler = url.query.get(_POOLER)
+    if pooler is None:
+        return
+    if url.get_backend_name() == "sqlite":
+        raise InvalidArgumentError("pooler= is for PostgreSQL; nothing stands before a SQLite file")
+    if pooler not in _POOLERS:
+        raise InvalidArgumentError("pooler= in the database URL must be 'transaction' or 'session'")
+
+
+def pooler_of(url: URL) -> str | None:
+    """What kind of pooler a URL says it leads through: `TRANSACTION`, `SESSION`, or None for none."""
+    pooler = url.query.get(_POOLER)
+    return None if pooler is None else str(pooler)
+
+
+THROUGH_A_POOLER: Final = (
+    "migrations cannot work through a pooler in transaction mode, which parts them from their locks: "
+    "use the URL of the server itself"
+)
+"""Lock and unlock would land on different connections of the server, and so would settings for the session."""
+
+
+def for_driver(url: URL) -> URL:
+    """The URL without what is meant for us alone."""
+    return url.difference_update_query([_POOLER])
 
 
 def is_memory(url: URL) -> bool:

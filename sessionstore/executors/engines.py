@@ -15,11 +15,12 @@ from sqlalchemy.pool import NullPool
 
 from sessionstore import limits
 from sessionstore.dialects import Dialect, dialect_of
-from sessionstore.dialects.urls import is_memory, sqlite_file
+from sessionstore.dialects.urls import TRANSACTION, is_memory, sqlite_file
 from sessionstore.errors import InvalidArgumentError, ReadOnlyStoreError, SchemaOutOfDateError
 from sessionstore.executors.base import Executor
 from sessionstore.executors.memory import MemoryExecutor
 from sessionstore.executors.postgresql import PostgresExecutor
+from sessionstore.executors.servers import TIMEOUTS, server_engine
 from sessionstore.executors.sqlite import SqliteExecutor, configure
 from sessionstore.schema import REVISION
 from sessionstore.settings import StoreSettings
@@ -34,23 +35,7 @@ def own_engine(url: URL) -> AsyncEngine:
     """Make an engine whose connections the store holds itself."""
     if url.get_backend_name() == "sqlite":
         return create_async_engine(url, poolclass=StaticPool if is_memory(url) else NullPool)
-    return create_async_engine(
-        url,
-        poolclass=NullPool,
-        hide_parameters=True,
-        connect_args={
-            "timeout": limits.POSTGRES_CONNECT_SECONDS,
-            "server_settings": {
-                "application_name": "sessionstore",
-                "lock_timeout": _millis(limits.POSTGRES_LOCK_SECONDS),
-                "idle_in_transaction_session_timeout": _millis(limits.POSTGRES_IDLE_IN_TRANSACTION_SECONDS),
-            },
-        },
-    )
-
-
-def _millis(seconds: float) -> str:
-    return str(int(seconds * 1000))
+    return server_engine(url, "sessionstore", TIMEOUTS)
 
 
 def dialect_for(engine: AsyncEngine, settings: StoreSettings) -> Dialect:
@@ -58,18 +43,21 @@ def dialect_for(engine: AsyncEngine, settings: StoreSettings) -> Dialect:
     return dialect_of(engine.dialect.name, engine.dialect.driver, settings.schema)
 
 
-def executor_for(engine: AsyncEngine, settings: StoreSettings, *, owned: bool, migrate: Migrate) -> Executor:
+def executor_for(
+    engine: AsyncEngine, settings: StoreSettings, *, owned: bool, pooler: str | None, migrate: Migrate
+) -> Executor:
     """Return the executor of an engine, made on first use.
 
     Args:
         owned: the engine is the store's own, and its connections may be held.
+        pooler: what the URL of an engine of the store's own says of one.
         migrate: brings a database in memory to the newest revision, in the thread that calls it.
     """
     of_engine = _executors.setdefault(engine.sync_engine, {})
     key = (settings.schema, settings.durability)
     executor = of_engine.get(key)
     if executor is None:
-        executor = of_engine[key] = _made(engine, settings, owned=owned, migrate=migrate)
+        executor = of_engine[key] = _made(engine, settings, owned=owned, pooler=pooler, migrate=migrate)
         # Whoever ends the engine ends what hangs on it.
         event.listen(engine.sync_engine, "engine_disposed", _forget)
         weakref.finalize(engine.sync_engine, executor.stop)
@@ -81,10 +69,13 @@ def _forget(engine: Engine) -> None:
         executor.stop()
 
 
-def _made(engine: AsyncEngine, settings: StoreSettings, *, owned: bool, migrate: Migrate) -> Executor:
+def _made(
+    engine: AsyncEngine, settings: StoreSettings, *, owned: bool, pooler: str | None, migrate: Migrate
+) -> Executor:
     dialect = dialect_for(engine, settings)
     if not dialect.one_writer:
-        return PostgresExecutor(dialect, engine.sync_engine, hold=owned)
+        local = TIMEOUTS if pooler == TRANSACTION else {}
+        return PostgresExecutor(dialect, engine.sync_engine, hold=owned, local=local)
     if is_memory(engine.url):
         if not isinstance(engine.pool, StaticPool):
             raise InvalidArgumentError("a SQLite database in memory needs one connection: poolclass=StaticPool")

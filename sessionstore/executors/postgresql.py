@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
@@ -47,11 +47,15 @@ class PostgresExecutor(Executor):
     """A PostgreSQL database, through the driver's connections of an engine.
 
     With `hold`, connections are taken from the engine once and kept; the newest returned is used first, and a dead one
-    is noticed without a ping. Otherwise each unit checks one out of the caller's pool.
+    is noticed without a ping. Otherwise each unit checks one out of the caller's pool. What `local` says is set in each
+    transaction, where connections cannot have settings.
     """
 
-    def __init__(self, dialect: Dialect, engine: Engine, *, hold: bool) -> None:
+    def __init__(self, dialect: Dialect, engine: Engine, *, hold: bool, local: Mapping[str, str]) -> None:
         super().__init__(dialect)
+        # In the round trip that begins it: by the simple protocol several statements are one message.
+        settings = [f"SET LOCAL {name} = {value}" for name, value in local.items()]
+        self._begin = {kind: "; ".join([begin, *settings]) for kind, begin in _BEGIN.items()}
         # Weakly: whatever hangs on an engine must not keep it alive.
         self._engine = weakref.ref(engine)
         self._hold = hold
@@ -126,7 +130,7 @@ class PostgresExecutor(Executor):
         """Run a call's unit; a connection that was left in the middle of something is not used again."""
         try:
             if call.start():
-                call.succeed(await _Run(call, self.dialect).on(held.driver))
+                call.succeed(await _Run(call, self.dialect, self._begin).on(held.driver))
         except Exception:
             await self._give_back(held)
             raise
@@ -198,17 +202,18 @@ async def _discard(held: Held) -> None:
 class _Run:
     """One try of a call's unit; it notes in the call whether it would be unknown now what became of it."""
 
-    __slots__ = ("_call", "_dialect", "_unit")
+    __slots__ = ("_begin", "_call", "_dialect", "_unit")
 
-    def __init__(self, call: Pending, dialect: Dialect) -> None:
+    def __init__(self, call: Pending, dialect: Dialect, begin: Mapping[Kind, str]) -> None:
         self._call = call
         self._unit = call.unit
         self._dialect = dialect
+        self._begin = begin
         call.unknown = False
 
     async def on(self, driver: Any) -> Any:
         """Drive the unit on a connection of the driver."""
-        begin = _BEGIN.get(self._unit.kind)
+        begin = self._begin.get(self._unit.kind)
         if begin is None:
             return await self._drive(driver, autocommit=self._unit.kind is Kind.WRITE)
         await self._send(driver.execute(begin), "begin")

@@ -36,6 +36,8 @@ def translated(error: BaseException, statement: str) -> Exception:
         return MessageIdTakenError()
     if isinstance(cause, asyncpg.InvalidCachedStatementError):
         return StoreBusyError("a migration changed a table in the middle of a statement")
+    if statement == CONNECT and getattr(cause, "sqlstate", None) == "08P01":
+        return StoreUnavailableError("a pooler refused the connection; does the URL lack ?pooler=transaction?")
     if _timed_out(cause) and statement != CONNECT:
         return StoreTimeoutError("a statement took longer than the driver's own timeout")
     if lost(cause):

@@ -77,7 +77,7 @@ async def test_operations(names: dict[str, Any]) -> None:
 
 
 async def test_a_new_engine_of_the_callers_waits_for_locks_as_documented(postgres_database: str) -> None:
-    (block,) = (block for block in blocks("python", "docs/operations.md") if "hide_parameters" in block.code)
+    (block,) = (block for block in blocks("python", "docs/operations.md") if "lock_timeout" in block.code)
     names: dict[str, Any] = {"DATABASE_URL": postgres_database}
     await run(block, names)
     async with names["engine"].connect() as connection:

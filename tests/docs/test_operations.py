@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from sessionstore import PrunePolicy, ReadOnlyStoreError, SessionRepository, StoreSettings
+from sessionstore import ReadOnlyStoreError, SessionRepository, StoreSettings
 from sessionstore.executors.engines import own_engine
 from sessionstore.executors.sqlite import configure
 from tests.docs.markdown import blocks, read, rows, sections
@@ -99,23 +99,6 @@ def _grants(to: str) -> list[str]:
     """What the page grants to a role."""
     (block,) = (block for block in blocks("sql", PAGE) if "grants" in block.words)
     return [part.replace(to, "ROLE") for part in block.code.split(";") if f"TO {to}" in part]
-
-
-async def test_the_rights_of_a_service_are_enough(postgres_database: str) -> None:
-    async with role(postgres_database, *_grants("chat_app")) as url:
-        async with SessionRepository.connect(url, settings=StoreSettings(session_cap=2)) as sessions:
-            await sessions.create("s", metadata={"k": 1})
-            await sessions.append("s", SAY, SAY)
-            await sessions.fork("s", new_id="f")
-            await sessions.fork("s", new_id="f", replace=True)
-            await sessions.trim("s", 1)
-            await sessions.save(await sessions.snapshot("s"))
-            assert await sessions.claim("prune", cooldown_seconds=60)
-            await sessions.create("t")
-            assert (await sessions.prune(PrunePolicy(max_age=None, max_sessions=1))).total == 1
-            assert await sessions.delete_all() == 1
-        await _refused(url, "TRUNCATE sessionstore_messages")
-        await _refused(url, "DROP TABLE sessionstore_messages CASCADE")
 
 
 async def test_the_rights_of_a_reader(postgres_database: str) -> None:

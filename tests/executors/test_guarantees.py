@@ -252,6 +252,7 @@ async def test_columns_of_another_collation_in_a_schema(postgres_empty: str) -> 
     async with SessionRepository.connect(postgres_empty, settings=settings) as sessions:
         await sessions.create("s")
     alter = 'ALTER TABLE chat.sessionstore_sessions ALTER COLUMN parent_id TYPE text COLLATE "default"'
+    await connection.execute("DROP VIEW chat.sessionstore_session_facts")
     await connection.execute(alter)
     await connection.close()
     with pytest.raises(SessionStoreError, match="parent_id"):

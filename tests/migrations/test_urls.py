@@ -9,7 +9,14 @@ import pytest
 from sqlalchemy import make_url
 
 from sessionstore import migrate
-from sessionstore.dialects.urls import blocking_sqlite, is_memory, normalize_url, sqlite_file
+from sessionstore.dialects.urls import (
+    blocking_sqlite,
+    for_driver,
+    is_memory,
+    normalize_url,
+    pooler_of,
+    sqlite_file,
+)
 from sessionstore.errors import InvalidArgumentError
 
 
@@ -22,6 +29,7 @@ from sessionstore.errors import InvalidArgumentError
         ("postgres://u:p%25@h/d", "postgresql+asyncpg://u:p%25@h/d"),
         ("postgresql://h/d?sslmode=require", "postgresql+asyncpg://h/d?ssl=require"),
         ("postgresql+asyncpg://h:5433/d?x=1", "postgresql+asyncpg://h:5433/d?x=1"),
+        ("postgres://h/d?pooler=transaction", "postgresql+asyncpg://h/d?pooler=transaction"),
     ],
 )
 def test_the_driver_is_added(given: str, normal: str) -> None:
@@ -69,6 +77,23 @@ def test_what_a_url_names(url: str, memory: bool, file: Path | None) -> None:
     parsed = normalize_url(url)
     assert is_memory(parsed) is memory
     assert sqlite_file(parsed) == file
+
+
+def test_what_stands_before_a_server() -> None:
+    """P12: the driver never sees what is meant for us; what is not known is refused."""
+    for kind in ("transaction", "session"):
+        url = normalize_url(f"postgresql://u:secret@h/d?pooler={kind}&ssl=require")
+        assert pooler_of(url) == kind
+        assert dict(for_driver(url).query) == {"ssl": "require"}
+    assert pooler_of(normalize_url("postgresql://h/d")) is None
+    for wrong in (
+        "postgresql://u:secret@h/d?pooler=statement",
+        "sqlite:///secret.db?pooler=transaction",
+        "sqlite://?pooler=x",
+    ):
+        with pytest.raises(InvalidArgumentError, match="pooler=") as caught:
+            normalize_url(wrong)
+        assert "secret" not in str(caught.value)
 
 
 def test_the_blocking_driver() -> None:

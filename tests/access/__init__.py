@@ -1,0 +1,1 @@
+"""What may each role of PostgreSQL do, and whose rows does it reach?"""

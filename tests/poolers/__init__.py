@@ -1,0 +1,1 @@
+"""Behind PgBouncer: is everything as it is without it?"""
