@@ -96,6 +96,19 @@ class Executor(ABC):
                 "this engine was in use before the process forked; make another one, or dispose of it with close=False"
             )
 
+    def _enter(self, _loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to an event loop, where that matters."""
+        self._refuse_after_fork()
+
+    async def look(self, unit: Unit[T], deadline: Deadline) -> T:
+        """Run a unit that only reads, whatever revision the database is at.
+
+        Raises:
+            SessionStoreError: of the unit, or translated from the driver's.
+        """
+        self._enter(deadline.loop)
+        return (await self._retried(unit, deadline))[0]
+
     async def run(self, unit: Unit[T], deadline: Deadline) -> T:
         """Run a unit, and the one that follows it, within the deadline.
 

@@ -133,11 +133,12 @@ BOUNDS: Final = {"cap": 2, "batch": 100, "batch_messages": 3, "cutoff": T - 400 
 SINCE: Final = {"changed_since": T - 1000 * HOUR, "used_since": T - 1000 * HOUR}
 DOCUMENT: Final = {"category": "c", "name": "n", "format": "json", "body": NUL, "plain": False}
 JOB: Final = {"job": "job", "cooldown": HOUR, "relation": "sessionstore_schema"}
+PATIENCE: Final = {"lock_timeout": "1000", "statement_timeout": "5000"}
 FILTER: Final = {"key": "k", "value_key": "1", "value": "1"}
 
 PARAMETERS: Final[dict[str, Any]] = {
     name: value
-    for part in (WHOSE, WHEN, WHERE, WINDOW, LISTS, CURSOR, BOUNDS, SINCE, DOCUMENT, JOB, COLUMNS)
+    for part in (WHOSE, WHEN, WHERE, WINDOW, LISTS, CURSOR, BOUNDS, SINCE, DOCUMENT, JOB, PATIENCE, COLUMNS)
     for name, value in part.items()
 }
 PARAMETERS.update({f"set_{name}": True for name in COLUMNS})

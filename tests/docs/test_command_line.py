@@ -23,7 +23,7 @@ def test_every_command_is_there() -> None:
     names = {name.removeprefix("sessionstore ") for name, _ in command_line.commands()}
     assert names == {
         *("db upgrade", "db current", "db check", "db sql", "demo", "import", "export", "list", "show", "tree"),
-        *("fork", "trim", "prune", "delete", "stats", "verify", "backup", "maintain"),
+        *("fork", "trim", "prune", "delete", "stats", "verify", "backup", "maintain", "status"),
     }
 
 
