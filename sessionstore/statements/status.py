@@ -120,12 +120,12 @@ def TABLES(db: Dialect) -> Select[Any]:  # noqa: N802  # a statement, named like
 
 
 @statement("status_indexes")
-def INDEXES(db: Dialect) -> Select[Any]:  # noqa: N802  # as TABLES
+def INDEXES(db: Dialect) -> Any:  # noqa: N802  # as TABLES
     """The indexes of our tables, whoever made them: table, name, whether it serves queries."""
     if db.one_writer:
         made = (_of_master, _master.c.type == _text("index"))
-        columns: Select[Any] = select(_master.c.tbl_name, _master.c.name, true())
-        return columns.where(*made).order_by(_master.c.tbl_name, _master.c.name)
+        found = select(_master.c.tbl_name, _master.c.name, true()).where(*made)
+        return found.order_by(_master.c.tbl_name, _master.c.name)
     serves = and_(_x.c.indisvalid, _x.c.indisready)
     return (
         select(cast(_c.c.relname, Text), cast(_i.c.relname, Text), serves)
