@@ -114,6 +114,14 @@ RETRY_FIRST_SECONDS = 0.01
 RETRY_MAX_SECONDS = 0.5
 """Back-off between tries: doubled from the first to the largest, each with full jitter."""
 
+# --- telemetry ----------------------------------------------------------------------------------
+
+TENANT_HASH_BYTES = 6
+"""Of a tenant's hash: among a million tenants two of the same are unlikely, and 12 digits can be read aloud."""
+
+TENANT_HASHES = 1024
+"""How many of them are remembered: hashing costs as much as the rest of telling."""
+
 # --- status -------------------------------------------------------------------------------------
 
 STATUS_TENANTS = 10

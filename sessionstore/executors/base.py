@@ -9,6 +9,7 @@ import random
 from abc import ABC, abstractmethod
 from typing import Final, Generic, TypeVar
 
+from sessionstore import telemetry
 from sessionstore.dialects.base import Call, Dialect, Rows
 from sessionstore.errors import InvalidArgumentError, SessionStoreError, StoreTimeoutError, TransientStoreError
 from sessionstore.executors.guarantees import check_database
@@ -126,7 +127,8 @@ class Executor(ABC):
                 raise
             except SessionStoreError as error:
                 # The unit has happened, and no error may deny it. The next one that is followed so makes up for this.
-                _log.error("what follows %s failed: %s", unit.name, error)
+                fields = {"event": "sessionstore.follow_up_failed", "unit": unit.name, "error": type(error).__name__}
+                _log.error("what follows %s failed: %s", unit.name, error, extra=fields)
         return result
 
     async def _retried(self, unit: Unit[T], deadline: Deadline) -> tuple[T, Unit[T]]:
@@ -147,6 +149,7 @@ class Executor(ABC):
                 wait = random.uniform(0, pause)  # noqa: S311  # jitter, not a secret
                 if isinstance(error, StoreTimeoutError) or not safe or deadline.left <= wait:
                     raise
+                telemetry.count(telemetry.Counter.RETRIES, error=type(error).__name__, database=self.dialect.name)
                 await asyncio.sleep(wait)
                 pause = min(pause * 2, RETRY_MAX_SECONDS)
 

@@ -52,7 +52,8 @@ def check_database(facts: Mapping[str, str | None]) -> None:
     for name, value, consequence in weaknesses(facts):
         if name not in _told:
             _told.add(name)
-            _log.warning("PostgreSQL has %s=%s: %s", name, value, consequence)
+            fields = {"event": "sessionstore.weaker_setting", "setting": name, "value": value}
+            _log.warning("PostgreSQL has %s=%s: %s", name, value, consequence, extra=fields)
 
 
 def weaknesses(facts: Mapping[str, str | None]) -> list[tuple[str, str, str]]:
