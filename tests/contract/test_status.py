@@ -303,7 +303,9 @@ async def test_a_table_that_others_keep_locked(postgres_database: str, monkeypat
     connection = await connect_postgres(postgres_database)
     await connection.execute("BEGIN")
     await connection.execute("LOCK TABLE sessionstore_sessions")
-    found = await looked(postgres_database)
+    engine = callers_engine(postgres_database)  # whose connections would wait for ever
+    found = await status(SessionRepository(engine))
+    await engine.dispose()
     await connection.close()
     assert {each.what for each in found.unknown} == {"sessions", "sizes"}
     assert found.oldest_transaction is not None
