@@ -15,7 +15,7 @@ from sessionstore import limits
 from sessionstore.checks import stored_instant
 from sessionstore.dialects.base import Row, Rows, Statement
 from sessionstore.dialects.urls import sqlite_file
-from sessionstore.errors import SessionStoreError
+from sessionstore.errors import SessionStoreError, StoreTimeoutError
 from sessionstore.executors.guarantees import check_database, weaknesses
 from sessionstore.repository import SessionRepository
 from sessionstore.schema import REVISION, SchemaRow, SessionRow
@@ -208,7 +208,7 @@ async def status(sessions: SessionRepository) -> Status:
 
     Reads the catalog, statistics, settings and the table of sessions once; on SQLite every page of a file of up to
     256 MiB. Never a body. Changes nothing; on PostgreSQL no part of it waits longer than 1 s for a lock, or takes
-    longer than 5 s.
+    longer than 5 s. What has not been seen within the deadline of a call is unknown.
 
     Raises:
         SchemaOutOfDateError: there are no tables at all.
@@ -233,16 +233,17 @@ class _Look:
     def __init__(self, sessions: SessionRepository) -> None:
         self._sessions = sessions
         self._dialect = sessions._executor.dialect
+        self._deadline = sessions._deadline()
         self._unknown: dict[str, str] = {}
 
     async def at_everything(self) -> Status:
-        rows = await self._sessions._executor.look(units.tables(), self._sessions._deadline())
+        rows = await self._sessions._executor.look(units.tables(), self._deadline)
         if not rows and (none := misfit((), self._dialect.schema)) is not None:
             raise none
         found: dict[str, Any] = await self._revision(rows)
         found |= await (self._file() if self._dialect.one_writer else self._server())
-        found["sessions"] = await self._all_sessions(rows)
         indexes = await self._part("indexes", statements.INDEXES)
+        found["sessions"] = await self._all_sessions(rows)
         sizes = await self._sizes(found.get("file"))
         return Status(
             database=self._dialect.name,
@@ -253,7 +254,10 @@ class _Look:
         )
 
     async def _part(self, what: str, statement: Statement) -> Rows:
-        rows = await self._sessions._executor.look(units.part(statement), self._sessions._deadline())
+        try:
+            rows = await self._sessions._executor.look(units.part(statement), self._deadline)
+        except StoreTimeoutError as error:
+            rows = Unseen(error.message)  # what is known by now is worth more than an error
         if isinstance(rows, Unseen):
             self._unknown[what] = rows.why
             return ()

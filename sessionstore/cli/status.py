@@ -33,6 +33,11 @@ async def status(at: At) -> None:
     """
     async with at.unopened() as sessions:
         found = await look(sessions)
+        # Before it is closed: a part that was given up goes on in SQLite's thread until it is done.
+        _told(at, found)
+
+
+def _told(at: At, found: Status) -> None:
     if at.as_json:
         print_json(found)
         return

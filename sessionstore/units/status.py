@@ -41,7 +41,7 @@ def part(statement: Statement) -> Unit[Rows | Unseen]:
         except SessionStoreError as error:
             return Unseen(error.message)
 
-    return Unit("status", Kind.SNAPSHOT, steps)
+    return Unit(statement.name, Kind.SNAPSHOT, steps)
 
 
 def _millis(seconds: float) -> str:

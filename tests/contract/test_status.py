@@ -12,7 +12,14 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from sessionstore import InvalidArgumentError, SchemaOutOfDateError, SessionRepository, StoreSettings, limits
+from sessionstore import (
+    InvalidArgumentError,
+    SchemaOutOfDateError,
+    SessionRepository,
+    StoreSettings,
+    StoreTimeoutError,
+    limits,
+)
 from sessionstore.migrate import upgrade
 from sessionstore.schema import REVISION, Base
 from sessionstore.status import Sessions, Status, Tenant, status
@@ -322,6 +329,22 @@ async def test_a_part_that_takes_too_long(postgres_database: str, monkeypatch: p
         found = await looked(url)
     assert {each.what for each in found.unknown} == {"revision", "transactions"}
     assert found.sessions == Sessions()
+
+
+async def test_when_the_time_is_up(shared_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P4: what was seen before is told, whatever is slow."""
+    async with unopened(shared_url) as sessions:
+        look = sessions._executor.look
+
+        async def slow(unit: Any, deadline: Any) -> Any:
+            if unit.name == "status_tenants":
+                raise StoreTimeoutError
+            return await look(unit, deadline)
+
+        monkeypatch.setattr(sessions._executor, "look", slow)
+        found = await status(sessions)
+    assert [each.what for each in found.unknown] == ["sessions"]
+    assert (found.sessions, found.revision) == (None, REVISION)
 
 
 async def test_settings_that_weaken_a_promise(postgres_database: str) -> None:
