@@ -27,8 +27,8 @@ async def status(at: At) -> None:
     and code do not fit, and needs no more rights than a service has: what it may
     not see is unknown.
 
-    It reads the catalog, statistics and the table of sessions, never a message; on
-    SQLite every page of a file of up to 256 MiB. On PostgreSQL no part of it waits
+    It reads the catalog, statistics and the table of sessions, never a message;
+    on SQLite every page of a file of up to 256 MiB. On PostgreSQL no part waits
     longer than 1 s for a lock, or runs longer than 5 s.
     """
     async with at.unopened() as sessions:

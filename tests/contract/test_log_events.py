@@ -15,7 +15,7 @@ from sessionstore import PrunePolicy, PruneThrottle, SessionRepository, StorageF
 from sessionstore.executors import guarantees
 from sessionstore.executors.guarantees import check_database
 from tests.contract._own import fill
-from tests.contract.test_telemetry import Broken
+from tests.contract.test_hooks import Broken
 from tests.contract.test_throttles import hold_back_prunes, settled
 from tests.docs.markdown import read, rows, sections
 from tests.support.repositories import execute
