@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sessionstore import codec
+from sessionstore import codec, telemetry
 from sessionstore.checks import check_document_category, check_document_name, check_text
 from sessionstore.codec import Encoded, InvalidValue, Json
 from sessionstore.errors import InvalidMessageError
@@ -10,6 +10,7 @@ from sessionstore.handle import Handle
 from sessionstore.units import documents as units
 
 
+@telemetry.told
 class DocumentRepository(Handle):
     """The documents of one tenant. JSON and markdown of one name are two documents."""
 

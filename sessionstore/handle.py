@@ -13,6 +13,7 @@ from typing import Any, Final, Self, TypeVar
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
+from sessionstore import telemetry
 from sessionstore.checks import check_tenant
 from sessionstore.dialects.urls import is_memory, normalize_url, pooler_of
 from sessionstore.errors import InvalidArgumentError, StoreClosedError
@@ -191,6 +192,13 @@ class Handle:
             )
         return executor
 
+    def _described(self, verb: str) -> telemetry.Call:
+        """A call of a verb, as a telemetry hook is told of it."""
+        url = self._shared.engine.url
+        name = None if url.get_backend_name() == "sqlite" else url.database
+        told = telemetry.hashed(self._tenant), name, self._settings.schema, url.host, url.port
+        return telemetry.Call(verb, url.get_backend_name(), *told)
+
     def _deadline(self) -> Deadline:
         return Deadline(self._settings.operation_timeout_seconds)
 
@@ -206,12 +214,15 @@ class Handle:
         """Run work that nobody waits for; a failure is logged with its kind."""
 
         async def logged() -> None:
+            telemetry.apart()
             try:
                 await work
             except asyncio.CancelledError:
-                _log.warning("%s in the background was ended by closing; the next one finishes it", what)
+                fields = {"event": "sessionstore.background_ended", "work": what}
+                _log.warning("%s in the background was ended by closing; the next one finishes it", what, extra=fields)
             except Exception as error:  # noqa: BLE001  # there is nobody to raise it to
-                _log.error("%s in the background failed: %s", what, error)  # no values of frames
+                fields = {"event": "sessionstore.background_failed", "work": what, "error": type(error).__name__}
+                _log.error("%s in the background failed: %s", what, error, extra=fields)  # no values of frames
 
         task = asyncio.get_running_loop().create_task(logged())
         self._shared.tasks.add(task)

@@ -116,3 +116,24 @@ POSTGRES_IDLE_IN_TRANSACTION_SECONDS = 5.0
 RETRY_FIRST_SECONDS = 0.01
 RETRY_MAX_SECONDS = 0.5
 """Back-off between tries: doubled from the first to the largest, each with full jitter."""
+
+# --- telemetry ----------------------------------------------------------------------------------
+
+TENANT_HASH_BYTES = 6
+"""Of a tenant's hash: among a million tenants two of the same are unlikely, and 12 digits can be read aloud."""
+
+TENANT_HASHES = 1024
+"""How many of them are remembered: hashing costs as much as the rest of telling."""
+
+# --- status -------------------------------------------------------------------------------------
+
+STATUS_TENANTS = 10
+"""How many of the busiest tenants a status names, by sessions and by messages."""
+
+STATUS_LOCK_SECONDS = 1.0
+STATUS_STATEMENT_SECONDS = 5.0
+"""How long a part of a status waits on PostgreSQL: all of them together stay near the default deadline, and whoever
+looks while a table is locked learns what else there is to know."""
+
+STATUS_DBSTAT_BYTES = 256 * 1024 * 1024
+"""Up to this size of a SQLite file its tables are measured one by one, which visits every page: about a second."""

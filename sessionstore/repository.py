@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from sessionstore import arguments, limits, retention
+from sessionstore import arguments, limits, retention, telemetry
 from sessionstore.arguments import Align, check_policy, check_throttle, optional_count
 from sessionstore.batch import Batch
 from sessionstore.checks import check_count, check_id, check_seconds, check_user_id, mint_id
@@ -37,6 +37,7 @@ from sessionstore.values import (
 )
 
 
+@telemetry.told
 class SessionRepository(Handle):
     """The sessions of one tenant: cheap to make, one for each request if you like.
 
@@ -337,9 +338,8 @@ class SessionRepository(Handle):
         batch = Batch.of([summary], self.settings)
         keep = check_count(keep_last, "keep_last")
         expected = optional_count(expected_version, "expected_version")
-        return await self._run(
-            message_units.compact(self.tenant, check_id(session_id), batch, keep=keep, expected=expected)
-        )
+        unit = message_units.compact(self.tenant, check_id(session_id), batch, keep=keep, expected=expected)
+        return await self._run(unit)
 
     async def trim(self, session_id: str, keep_last: int, *, align: Align = "message") -> int:
         """Drop the oldest messages; how many are kept. `align="turn"` keeps back to a user message.

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from sessionstore import telemetry
 from sessionstore.checks import check_instant, check_seconds
 from sessionstore.limits import PRUNE_BATCH
 from sessionstore.statements import removal
@@ -25,18 +26,21 @@ Run = Callable[[Unit[Any]], Awaitable[Any]]
 
 async def remove_user(run: Run, tenant: str, user_id: str) -> int:
     """Delete every session of a user; how many."""
-    return await _remove_all(run, tenant, removal.OF_USER, {"user": user_id}, PRUNE_BATCH)
+    return await _remove_all(run, tenant, removal.OF_USER, {"user": user_id}, PRUNE_BATCH, verb="delete_user")
 
 
 async def remove_tenant(run: Run, tenant: str) -> int:
     """Delete every session of a tenant; how many."""
-    return await _remove_all(run, tenant, removal.OF_TENANT, {}, PRUNE_BATCH)
+    return await _remove_all(run, tenant, removal.OF_TENANT, {}, PRUNE_BATCH, verb="delete_all")
 
 
-async def _remove_all(run: Run, tenant: str, victims: Victims, params: dict[str, Any], batch_size: int) -> int:
+async def _remove_all(
+    run: Run, tenant: str, victims: Victims, params: dict[str, Any], batch_size: int, *, verb: str
+) -> int:
     """Delete batch after batch until there is no victim left."""
     total = 0
     while (removed := await run(units.batch(tenant, victims, params, batch_size=batch_size))).chosen:
+        telemetry.count(telemetry.Counter.PRUNE_BATCHES, verb=verb)
         total += removed.gone
     return total
 
@@ -48,7 +52,7 @@ async def prune(run: Run, tenant: str, policy: PrunePolicy, *, batch_size: int, 
         return _previewed(steps, await run(units.preview(tenant, [(step.victims, step.params) for step in steps])))
     counts: dict[str, Any] = {}
     for step in steps:
-        counts[step.counter] = await _remove_all(run, tenant, step.victims, step.params, batch_size)
+        counts[step.counter] = await _remove_all(run, tenant, step.victims, step.params, batch_size, verb="prune")
     return PruneReport(**counts)
 
 

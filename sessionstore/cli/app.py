@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sessionstore.cli import changing, databases, demo, keeping, reading, transfer
+from sessionstore.cli import changing, databases, demo, keeping, reading, status, transfer
 from sessionstore.cli.running import DATABASE_VARIABLE, DEFAULT_DATABASE, At
 from sessionstore.cli.terminal import without_passwords
 
@@ -97,4 +97,5 @@ reading.add_to(app)
 changing.add_to(app)
 transfer.add_to(app)
 keeping.add_to(app)
+status.add_to(app)
 demo.add_to(app)

@@ -61,6 +61,15 @@ class At:
         async with self._connected(LONG_SECONDS) as sessions:
             yield sessions
 
+    @contextlib.asynccontextmanager
+    async def unopened(self) -> AsyncIterator[SessionRepository]:
+        """The repository without opening it, which would refuse tables of another revision."""
+        sessions = self._connected(self.seconds)
+        try:
+            yield sessions
+        finally:
+            await sessions.aclose()
+
     def _connected(self, seconds: float | None, *, migrate: bool = False) -> SessionRepository:
         settings = StoreSettings(schema=self.schema)
         if seconds is not None:
@@ -76,6 +85,10 @@ class At:
         if self.schema:
             words += ["--schema", self.schema]
         return shlex.join([*words, "db", "upgrade"])
+
+    def with_command(self, text: str, command: str) -> str:
+        """A text that names what to run, with where to run it."""
+        return text.replace(command, self.upgrade_command if command.startswith("sessionstore ") else command)
 
 
 DatabaseOption = Annotated[
@@ -158,8 +171,7 @@ def run(work: Coroutine[Any, Any, None], at: At) -> None:
     try:
         asyncio.run(work)
     except SchemaOutOfDateError as error:
-        command_line = at.upgrade_command if error.command.startswith("sessionstore ") else error.command
-        fail(error.message.replace(error.command, command_line))
+        fail(at.with_command(error.message, error.command))
     except SessionStoreError as error:
         fail(error.message)
     except BrokenPipeError:

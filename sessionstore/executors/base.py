@@ -9,6 +9,7 @@ import random
 from abc import ABC, abstractmethod
 from typing import Final, Generic, TypeVar
 
+from sessionstore import telemetry
 from sessionstore.dialects.base import Call, Dialect, Rows
 from sessionstore.errors import InvalidArgumentError, SessionStoreError, StoreTimeoutError, TransientStoreError
 from sessionstore.executors.guarantees import check_database
@@ -96,6 +97,19 @@ class Executor(ABC):
                 "this engine was in use before the process forked; make another one, or dispose of it with close=False"
             )
 
+    def _enter(self, _loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to an event loop, where that matters."""
+        self._refuse_after_fork()
+
+    async def look(self, unit: Unit[T], deadline: Deadline) -> T:
+        """Run a unit that only reads, whatever revision the database is at.
+
+        Raises:
+            SessionStoreError: of the unit, or translated from the driver's.
+        """
+        self._enter(deadline.loop)
+        return (await self._retried(unit, deadline))[0]
+
     async def run(self, unit: Unit[T], deadline: Deadline) -> T:
         """Run a unit, and the one that follows it, within the deadline.
 
@@ -113,7 +127,8 @@ class Executor(ABC):
                 raise
             except SessionStoreError as error:
                 # The unit has happened, and no error may deny it. The next one that is followed so makes up for this.
-                _log.error("what follows %s failed: %s", unit.name, error)
+                fields = {"event": "sessionstore.follow_up_failed", "unit": unit.name, "error": type(error).__name__}
+                _log.error("what follows %s failed: %s", unit.name, error, extra=fields)
         return result
 
     async def _retried(self, unit: Unit[T], deadline: Deadline) -> tuple[T, Unit[T]]:
@@ -134,6 +149,7 @@ class Executor(ABC):
                 wait = random.uniform(0, pause)  # noqa: S311  # jitter, not a secret
                 if isinstance(error, StoreTimeoutError) or not safe or deadline.left <= wait:
                     raise
+                telemetry.count(telemetry.Counter.RETRIES, error=type(error).__name__, database=self.dialect.name)
                 await asyncio.sleep(wait)
                 pause = min(pause * 2, RETRY_MAX_SECONDS)
 

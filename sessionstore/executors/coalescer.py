@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
+from sessionstore import telemetry
 from sessionstore.errors import TransientStoreError
 from sessionstore.executors.base import Deadline
 from sessionstore.executors.pending import Pending
@@ -62,6 +63,8 @@ class Coalescer:
         deadline = max((call.deadline for call in calls), key=lambda deadline: deadline.at)
         joints = [call.unit.joint for call in calls if call.unit.joint is not None]
         if len(joints) > 1:
+            telemetry.count(telemetry.Counter.COALESCED_GROUPS)
+            telemetry.count(telemetry.Counter.COALESCED_APPENDS, len(joints))
             try:
                 results = await self._run(joints[0].join([joint.part for joint in joints]), deadline)
             except TransientStoreError as error:

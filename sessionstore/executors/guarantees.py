@@ -49,10 +49,16 @@ def check_database(facts: Mapping[str, str | None]) -> None:
         raise SessionStoreError(f"the database is encoded in {encoding}; sessionstore needs UTF8")
     if columns := facts.get(NOT_BYTEWISE):
         raise SessionStoreError(f"columns have not the collation C that they were made with, so pages break: {columns}")
-    for (name, value), consequence in _WEAKER.items():
-        if facts.get(name) == value and name not in _told:
+    for name, value, consequence in weaknesses(facts):
+        if name not in _told:
             _told.add(name)
-            _log.warning("PostgreSQL has %s=%s: %s", name, value, consequence)
+            fields = {"event": "sessionstore.weaker_setting", "setting": name, "value": value}
+            _log.warning("PostgreSQL has %s=%s: %s", name, value, consequence, extra=fields)
+
+
+def weaknesses(facts: Mapping[str, str | None]) -> list[tuple[str, str, str]]:
+    """The settings of a PostgreSQL database that weaken a promise: name, value, consequence."""
+    return [(name, value, follows) for (name, value), follows in _WEAKER.items() if facts.get(name) == value]
 
 
 def check_connection(connection: sqlite3.Connection, *, durability: str, writes: bool) -> None:

@@ -23,7 +23,7 @@ _FIRST: Final = check_instant(datetime.min.replace(tzinfo=UTC), "the first momen
 _LAST: Final = check_instant(datetime.max.replace(tzinfo=UTC), "the last moment")
 
 
-def _moment(column: Any) -> Any:
+def moment(column: Any) -> Any:
     """A moment, or NULL where no datetime can hold it.
 
     The very first and the very last are looked for apart: to PostgreSQL they may be its infinities.
@@ -42,7 +42,7 @@ NEXT_TENANT: Final = fixed("next_tenant", select(func.min(union_all(*_NEXT_OF).s
 
 _HEADER: Final = (
     *(s.id, s.first_position, s.next_position, s.generation, s.version, s.next_event, s.max_turns),
-    *(_moment(s.created_at), _moment(s.updated_at), _moment(s.last_accessed_at), s.activity_bucket),
+    *(moment(s.created_at), moment(s.updated_at), moment(s.last_accessed_at), s.activity_bucket),
     *(s.parent_id, s.fork_position),
 )
 
@@ -69,7 +69,7 @@ PLACES: Final = fixed(
 HISTORY: Final = fixed(
     "verify_history",
     select(
-        *(m.session_id, m.position, m.role, json_bytes(m.body), m.plain, _moment(m.created_at)),
+        *(m.session_id, m.position, m.role, json_bytes(m.body), m.plain, moment(m.created_at)),
         *(m.seed_id, m.phase_reached, m.evaluation_passed),
     )
     .where(_after_place)
@@ -116,7 +116,7 @@ DOCUMENT_PLACES: Final = fixed(
 
 DOCUMENTS: Final = fixed(
     "verify_documents",
-    select(*_DOCUMENT, json_bytes(_c.body), _c.plain, _moment(_c.created_at), _moment(_c.updated_at))
+    select(*_DOCUMENT, json_bytes(_c.body), _c.plain, moment(_c.created_at), moment(_c.updated_at))
     .where(_after_document)
     .order_by(*_DOCUMENT)
     .limit(number("limit")),

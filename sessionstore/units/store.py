@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sessionstore.dialects.base import Dialect
+from sessionstore.dialects.base import Dialect, Rows
 from sessionstore.errors import SchemaOutOfDateError
 from sessionstore.schema import REVISION, SchemaRow
 from sessionstore.statements import maintenance
@@ -16,21 +16,27 @@ def upgrade_command(schema: str | None = None) -> str:
     return "sessionstore db upgrade" + (f" --schema {schema}" if schema else "")
 
 
+def misfit(rows: Rows, schema: str | None) -> SchemaOutOfDateError | None:
+    """Why this code cannot work with tables of a schema row, or with none; None if it can."""
+    if not rows:
+        return SchemaOutOfDateError(found=None, expected=REVISION, command=upgrade_command(schema))
+    revision, compatible_from = rows[0]
+    if revision < REVISION:
+        return SchemaOutOfDateError(found=revision, expected=REVISION, command=upgrade_command(schema))
+    if compatible_from > REVISION:
+        upgrade_code = f"pip install --upgrade sessionstore  (the tables need code of {compatible_from} or later)"
+        return SchemaOutOfDateError(found=revision, expected=REVISION, command=upgrade_code)
+    return None
+
+
 def check_schema() -> Unit[dict[str, str | None]]:
     """Refuse a database older than this code needs, or one that needs newer code; gives what its guarantees rest on."""
 
     def steps(db: Dialect) -> Steps[dict[str, str | None]]:
         exists = yield maintenance.SCHEMA_EXISTS(relation=db.qualified(SchemaRow.__tablename__))
         rows = (yield maintenance.SCHEMA()) if exists[0][0] else ()
-        command = upgrade_command(db.schema)
-        if not rows:
-            raise SchemaOutOfDateError(found=None, expected=REVISION, command=command)
-        revision, compatible_from = rows[0]
-        if revision < REVISION:
-            raise SchemaOutOfDateError(found=revision, expected=REVISION, command=command)
-        if compatible_from > REVISION:
-            upgrade_code = f"pip install --upgrade sessionstore  (the tables need code of {compatible_from} or later)"
-            raise SchemaOutOfDateError(found=revision, expected=REVISION, command=upgrade_code)
+        if (refusal := misfit(rows, db.schema)) is not None:
+            raise refusal
         if db.one_writer:
             return {}  # what it rests on there hangs on each connection
         [facts] = yield maintenance.GUARANTEES()

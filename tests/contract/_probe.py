@@ -140,11 +140,27 @@ DOCUMENT: Final = {"category": "c", "name": "n", "format": "json", "body": NUL, 
 JOB: Final = {"job": "job", "cooldown": HOUR, "relation": "sessionstore_schema"}
 BACKFILL: Final = {"total": 9, "restart": False, "reached": '["t","s",3]', "finished": False}
 DONE: Final = {"seen": 3, "changed": 1, "unreadable": 0}
+PATIENCE: Final = {"lock_timeout": "1000", "statement_timeout": "5000"}
 FILTER: Final = {"key": "k", "value_key": "1", "value": "1"}
 
 PARAMETERS: Final[dict[str, Any]] = {
     name: value
-    for part in (WHOSE, WHEN, WHERE, WINDOW, LISTS, CURSOR, BOUNDS, SINCE, DOCUMENT, JOB, BACKFILL, DONE, COLUMNS)
+    for part in (
+        WHOSE,
+        WHEN,
+        WHERE,
+        WINDOW,
+        LISTS,
+        CURSOR,
+        BOUNDS,
+        SINCE,
+        DOCUMENT,
+        JOB,
+        BACKFILL,
+        DONE,
+        PATIENCE,
+        COLUMNS,
+    )
     for name, value in part.items()
 }
 PARAMETERS.update({f"set_{name}": True for name in COLUMNS})

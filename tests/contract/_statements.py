@@ -19,8 +19,19 @@ if TYPE_CHECKING:
 
 DIALECTS: Final = (dialect_of("sqlite", "aiosqlite"), dialect_of("postgresql", "asyncpg"))
 
-POSTGRESQL_ONLY: Final = {"append", "guarantees"}
+POSTGRESQL_ONLY: Final = {
+    *("append", "guarantees"),
+    *("status_patience", "status_server", "status_connections", "status_oldest_transaction"),
+}
 """And the statements that delete victims together with their children."""
+
+SQLITE_ONLY: Final = {"status_file"}
+
+OF_THE_SERVER: Final = {
+    *("status_patience", "status_server", "status_connections", "status_oldest_transaction", "status_file"),
+    *("status_tables", "status_indexes", "status_sizes"),
+}
+"""What they give is not of the store: it differs between databases, and from one moment to the next."""
 
 MAKERS: Final = {"fixed"}
 """Functions that make a statement of any construct: not statements themselves."""
@@ -36,6 +47,8 @@ class Sent(NamedTuple):
     @property
     def databases(self) -> tuple[str, ...]:
         """The databases that are sent it."""
+        if self.statement.name in SQLITE_ONLY:
+            return ("sqlite",)
         return ("postgresql",) if self.postgresql_only else ("sqlite", "postgresql")
 
 

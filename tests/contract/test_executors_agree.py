@@ -17,7 +17,7 @@ from sessionstore.migrate import upgrade
 from sessionstore.units.unit import Kind, Unit
 from tests.contract._own import PAST, dump
 from tests.contract._probe import OTHERS, PARAMETERS, ROWS, seed
-from tests.contract._statements import DIALECTS, Sent, every_statement
+from tests.contract._statements import DIALECTS, OF_THE_SERVER, Sent, every_statement
 from tests.support import templates
 from tests.support.repositories import bodies, callers_engine, micros, say, talk
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sessionstore.units.unit import Steps
 
 WAYS = ("connect", "engine", "connection", "session")
-STATEMENTS = every_statement()
+STATEMENTS = [sent for sent in every_statement() if sent.statement.name not in OF_THE_SERVER]
 
 ABOUT = {"backfill.ESTIMATE_MESSAGES", "backfill.ESTIMATE_METADATA"}
 """What each database tells only about, by means of its own."""

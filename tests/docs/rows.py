@@ -151,7 +151,7 @@ MEASURED: Final = {
     "P5": "6 erasures killed between batches and 9 cut off, finished by calling again: left over 0",
     "P6": "160 pruners killed beside eight writers: of 1,053 sessions in use deleted 0, left half 0",
     "P7": "every verb with a foreign id on every way, answered as a missing one, by type and text; every statement "
-    "names the tenant, six listed ones apart",
+    "names the tenant, twenty-one listed ones apart",
     "P8": "every row of the catalogue of bad input: one verdict on both; recorded conversations come back equal",
     "P9": "eight processes at once, and killed at random moments: one head, nothing half",
     "P10": "from 10,000 to 1,000,000 sessions (10,100,000 messages): append 1.02 times, last 20 1.11, page of a user "

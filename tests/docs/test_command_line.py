@@ -24,7 +24,7 @@ def test_every_command_is_there() -> None:
     assert names == {
         *("db upgrade", "db downgrade", "db current", "db check", "db history", "db sql", "db backfill", "db roles"),
         *("demo", "import", "export", "list", "show", "tree"),
-        *("fork", "trim", "prune", "delete", "stats", "verify", "backup", "maintain"),
+        *("fork", "trim", "prune", "delete", "stats", "verify", "backup", "maintain", "status"),
     }
 
 
