@@ -79,10 +79,10 @@ async def backfill(
     sessions._refuse_within("backfill")
     _check(job, batch_rows, pause_seconds)
     tell = on_progress or (lambda _: None)
-    so_far = _read(await sessions._run(units.start(job, restart=restart)))
+    so_far = backfill_of(await sessions._run(units.start(job, restart=restart)))
     tell(so_far)
     while so_far.finished_at is None:
-        so_far = _read(await sessions._run(units.advance(job, limit=batch_rows)))
+        so_far = backfill_of(await sessions._run(units.advance(job, limit=batch_rows)))
         tell(so_far)
         if so_far.finished_at is None:
             await asyncio.sleep(pause_seconds)
@@ -95,7 +95,7 @@ async def backfills(sessions: SessionRepository) -> list[Backfill]:
     Raises:
         SessionStoreError: it could not be read.
     """
-    return [_read(row) for row in await sessions._run(units.progress())]
+    return [backfill_of(row) for row in await sessions._run(units.progress())]
 
 
 def _check(job: str, batch_rows: Any, pause_seconds: Any) -> None:
@@ -111,7 +111,8 @@ _BATCH_MAX: Final = 10_000
 _HOUR: Final = 3_600
 
 
-def _read(row: Row) -> Backfill:
+def backfill_of(row: Row) -> Backfill:
+    """Make one of a row of the table."""
     job, total, seen, changed, unreadable, started_at, updated_at, finished_at = row
     return Backfill(
         job=job,

@@ -12,15 +12,17 @@ from datetime import datetime
 from typing import Any, Final
 
 from sessionstore import limits
+from sessionstore.backfill import Backfill, backfill_of
 from sessionstore.checks import stored_instant
 from sessionstore.dialects.base import Row, Rows, Statement
 from sessionstore.dialects.urls import sqlite_file
 from sessionstore.errors import SessionStoreError, StoreTimeoutError
 from sessionstore.executors.guarantees import check_database, weaknesses
 from sessionstore.repository import SessionRepository
-from sessionstore.schema import REVISION, SchemaRow, SessionRow
+from sessionstore.schema import REVISION, BackfillRow, SchemaRow, SessionRow
 from sessionstore.statements import maintenance
 from sessionstore.statements import status as statements
+from sessionstore.statements.backfill import ALL as BACKFILLS
 from sessionstore.units import status as units
 from sessionstore.units.status import Unseen
 from sessionstore.units.store import misfit
@@ -178,6 +180,7 @@ class Status:
         sessions: None if unknown.
         oldest_transaction: of those the role may see; None if there is none.
         file: on SQLite.
+        backfills: that were ever begun, finished ones included.
     """
 
     database: str
@@ -195,6 +198,7 @@ class Status:
     oldest_transaction: Transaction | None = None
     file: File | None = None
     weaknesses: tuple[Weakness, ...] = ()
+    backfills: tuple[Backfill, ...] = ()
     unknown: tuple[Unknown, ...] = ()
 
     @property
@@ -244,6 +248,7 @@ class _Look:
         found |= await (self._file() if self._dialect.one_writer else self._server())
         indexes = await self._part("indexes", statements.INDEXES)
         found["sessions"] = await self._all_sessions(rows)
+        found["backfills"] = await self._backfills(rows)
         sizes = await self._sizes(found.get("file"))
         return Status(
             database=self._dialect.name,
@@ -280,6 +285,10 @@ class _Look:
             return None
         rows = await self._part("sessions", statements.TENANTS)
         return None if "sessions" in self._unknown else _sessions(rows)
+
+    async def _backfills(self, tables: Rows) -> tuple[Backfill, ...]:
+        there = any(row[0] == BackfillRow.__tablename__ for row in tables)
+        return tuple(map(backfill_of, await self._part("backfills", BACKFILLS))) if there else ()
 
     async def _sizes(self, file: File | None) -> dict[str, Row]:
         if file is not None and (file.bytes > limits.STATUS_DBSTAT_BYTES or "sizes" in self._unknown):

@@ -11,7 +11,7 @@ from sessionstore.backfill import Backfill
 from sessionstore.cli import roles
 from sessionstore.cli.progress import Bar
 from sessionstore.cli.running import At, command, confirm
-from sessionstore.cli.terminal import note, one_line, out, plural, print_json, print_raw, table, when
+from sessionstore.cli.terminal import how_far, note, one_line, out, plural, print_json, print_raw, table
 from sessionstore.limits import BACKFILL_BATCH
 
 _db: Final = typer.Typer(help="Make the tables, and see how they are.", no_args_is_help=True)
@@ -220,8 +220,4 @@ def _list(at: At, begun: dict[str, Backfill]) -> None:
 
 
 def _state(found: Backfill | None) -> str:
-    if found is None:
-        return "not begun"
-    if found.finished_at is not None:
-        return f"finished {when(found.finished_at)}, {found.changed:,} of {found.seen:,} changed"
-    return f"{found.seen:,} of {found.total or 0:,} rows, last batch {when(found.updated_at)}"
+    return "not begun" if found is None else how_far(found)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sessionstore.cli.running import At, command
-from sessionstore.cli.terminal import note, one_line, out, plural, print_json, size, table, when
+from sessionstore.cli.terminal import how_far, note, one_line, out, plural, print_json, size, table, when
 from sessionstore.status import File, Status, Tenant, Transaction
 from sessionstore.status import status as look
 
@@ -69,6 +69,9 @@ def _facts(found: Status) -> Iterable[tuple[str, str]]:
         yield "sessions", ", ".join(counts)
         yield "created (UTC)", _span(of_all.oldest_created_at, of_all.newest_created_at)
         yield "updated (UTC)", _span(of_all.oldest_updated_at, of_all.newest_updated_at)
+    for each in found.backfills:
+        if each.finished_at is None:
+            yield "backfill", f"{each.job}: {how_far(each)}"
     if found.oldest_transaction is not None:
         yield "oldest transaction", _transaction(found.oldest_transaction)
 

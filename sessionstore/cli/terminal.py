@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sessionstore.backfill import Backfill
 from sessionstore.importers.jsontext import encode
 from sessionstore.importers.times import format_time
 
@@ -72,6 +73,14 @@ def one_line(text: str) -> str:
 def without_passwords(text: str) -> str:
     """Hide the password of anything that looks like a URL."""
     return _PASSWORD.sub(r"\1:***@", text)
+
+
+def how_far(found: Backfill) -> str:
+    """How far a backfill is."""
+    if found.finished_at is not None:
+        return f"finished {when(found.finished_at)}, {found.changed:,} of {found.seen:,} changed"
+    total = "" if found.total is None else f" of {found.total:,}"
+    return f"{found.seen:,}{total} rows, last batch {when(found.updated_at)}"
 
 
 def when(moment: datetime) -> str:

@@ -29,7 +29,7 @@ def test_what_it_tells(cli: Cli) -> None:
     """One page for people, all tenants, and nothing that was said."""
     filled(cli)
     told = cli.run("status").stdout
-    assert f"{REVISION}, for code from {REVISION}; this code has {REVISION}" in told
+    assert f"{REVISION}, for code from 0001; this code has {REVISION}" in told
     assert "4 sessions, 7 messages, 2 tenants" in told
     assert all(name in told for name in Base.metadata.tables)
     assert [told.count(name) for name in ("acme", "(none)", "most sessions", "most messages")] == [2, 2, 1, 1]

@@ -20,7 +20,8 @@ from sessionstore import (
     StoreTimeoutError,
     limits,
 )
-from sessionstore.migrate import upgrade
+from sessionstore.backfill import backfill
+from sessionstore.migrate import downgrade, upgrade
 from sessionstore.schema import REVISION, Base
 from sessionstore.status import Sessions, Status, Tenant, status
 from tests.contract._own import PAST, fill
@@ -107,7 +108,7 @@ async def test_the_numbers_of_a_planted_store(database_url: str) -> None:
     assert sum(index.bytes or 0 for index in found.indexes) == sum(table.index_bytes or 0 for table in tables.values())
     assert found.invalid_indexes == ()
     assert found.unknown == ()
-    assert (found.revision, found.compatible_from, found.code_revision) == (REVISION, REVISION, REVISION)
+    assert (found.revision, found.compatible_from, found.code_revision) == (REVISION, "0001", REVISION)
     assert (found.refused, found.command) == (None, None)
 
 
@@ -277,7 +278,7 @@ async def test_a_role_without_rights(postgres_database: str) -> None:
     async with role(postgres_database) as url:
         found = await looked(url)
     await other.close()
-    assert {each.what for each in found.unknown} == {"revision", "sessions", "transactions"}
+    assert {each.what for each in found.unknown} == {"revision", "sessions", "backfills", "transactions"}
     assert (found.revision, found.refused, found.sessions) == (None, None, None)
     assert len(found.tables) == len(Base.metadata.tables)
     assert all(index.bytes for index in found.indexes)
@@ -410,3 +411,15 @@ async def test_it_changes_nothing_about_later_calls(postgres_database: str) -> N
         [held] = sessions._shared.executor._idle  # type: ignore[union-attr]
         assert await held.driver.fetchval("SHOW statement_timeout") == "0"
         assert await held.driver.fetchval("SHOW lock_timeout") == "3s"
+
+
+async def test_backfills(shared_url: str) -> None:
+    """P10: how far each is that was ever begun; on tables without any, there are none."""
+    async with SessionRepository.connect(shared_url) as sessions:
+        assert (await status(sessions)).backfills == ()
+        done = await backfill(sessions, "metadata-columns")
+        assert (await status(sessions)).backfills == (done,)
+    await downgrade(shared_url, "0002")
+    found = await looked(shared_url)
+    assert (found.backfills, found.revision) == ((), "0002")
+    assert "backfills" not in [each.what for each in found.unknown]
