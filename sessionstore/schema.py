@@ -223,6 +223,12 @@ class SchemaRow(Base):
 TENANT_TABLES: Final = tuple(sorted(name for name, table in Base.metadata.tables.items() if "tenant_id" in table.c))
 """The tables whose rows belong to a tenant: those that the store reads and writes at run time."""
 
+TENANT_SETTING: Final = "sessionstore.tenant"
+"""The setting of PostgreSQL that says whose rows a transaction may see, where row-level security is on."""
+
+TENANT_POLICY: Final = "sessionstore_tenant"
+"""The policy on each of these tables that compares a row's tenant with it."""
+
 FACTS_VIEWS: Final = ("sessionstore_session_facts", "sessionstore_message_facts")
 """The views without contents: who talked when and how much, and nothing of what was said."""
 
