@@ -19,7 +19,7 @@ from sessionstore.dialects.urls import normalize_url
 from sessionstore.errors import InvalidArgumentError
 from sessionstore.executors.servers import server_engine
 from sessionstore.executors.translate import translated
-from sessionstore.schema import FACTS_VIEWS, TENANT_TABLES, SchemaRow
+from sessionstore.schema import FACTS_VIEWS, RUNTIME_TABLES, TENANT_POLICY, TENANT_SETTING, TENANT_TABLES, SchemaRow
 from sessionstore.settings import StoreSettings
 
 __all__ = ["RoleNames", "apply_roles", "roles_sql"]
@@ -141,31 +141,60 @@ END
 $rights$;
 """
 
+_ROW_LEVEL_SECURITY: Final = """
+-- Row-level security: a transaction reaches the rows of the tenant that it has named, and no others. FORCE is for the
+-- owner, and so for the views, which read with its rights.
+DO $security$
+DECLARE
+  relation regclass;
+  condition text;
+BEGIN
+  FOR relation IN
+    SELECT oid FROM pg_class WHERE relnamespace = '{schema}'::regnamespace AND relname IN ({tenant_tables})
+  LOOP
+    IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = relation AND polname = '{policy}') THEN
+      -- Where a transaction has named one, PostgreSQL leaves an empty text behind for the next that names none.
+      condition := 'tenant_id = nullif(current_setting(''{setting}'', true), '''')';
+      EXECUTE format('CREATE POLICY {policy} ON %s USING (%s) WITH CHECK (%s)', relation, condition, condition);
+    END IF;
+    IF NOT (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = relation) THEN
+      EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', relation);
+    END IF;
+  END LOOP;
+END
+$security$;
+"""
+
 _TAIL: Final = """
 COMMIT;
 """
 
 
-def roles_sql(*, schema: str | None = None, names: RoleNames = _DEFAULT_NAMES) -> str:
+def roles_sql(*, schema: str | None = None, names: RoleNames = _DEFAULT_NAMES, row_level_security: bool = False) -> str:
     """The script that makes the roles and gives each what it needs, and no more.
 
     Args:
         schema: of the tables; None for `public`.
+        row_level_security: also let the database keep tenants apart; never takes that back.
 
     Raises:
         InvalidArgumentError: the schema is no plain name.
     """
     schema = StoreSettings(schema=schema).schema or PUBLIC
-    parts = (_HEAD, _IN_PUBLIC if schema == PUBLIC else _IN_ITS_OWN, _RIGHTS, _TAIL)
+    security = (_ROW_LEVEL_SECURITY,) if row_level_security else ()
+    parts = (_HEAD, _IN_PUBLIC if schema == PUBLIC else _IN_ITS_OWN, _RIGHTS, *security, _TAIL)
     return "".join(parts).format(
         schema=schema,
         owner=names.owner,
         app=names.app,
         reader=names.reader,
-        tables=_listed(TENANT_TABLES),
+        tables=_listed(RUNTIME_TABLES),
+        tenant_tables=_listed(TENANT_TABLES),
         views=_listed(FACTS_VIEWS),
         version_table=VERSION_TABLE,
         schema_table=SchemaRow.__tablename__,
+        policy=TENANT_POLICY,
+        setting=TENANT_SETTING,
     )
 
 
@@ -173,7 +202,13 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-async def apply_roles(database: str | URL, *, schema: str | None = None, names: RoleNames = _DEFAULT_NAMES) -> None:
+async def apply_roles(
+    database: str | URL,
+    *,
+    schema: str | None = None,
+    names: RoleNames = _DEFAULT_NAMES,
+    row_level_security: bool = False,
+) -> None:
     """Run the script of `roles_sql`, all of it or nothing.
 
     Args:
@@ -185,7 +220,8 @@ async def apply_roles(database: str | URL, *, schema: str | None = None, names: 
         StoreBusyError: somebody kept a table locked for 4 seconds.
         StoreUnavailableError: no connection.
     """
-    script, url = roles_sql(schema=schema, names=names), normalize_url(database)
+    script = roles_sql(schema=schema, names=names, row_level_security=row_level_security)
+    url = normalize_url(database)
     if url.get_backend_name() == "sqlite":
         raise InvalidArgumentError("roles are for PostgreSQL; a SQLite file has the rights of its file system")
     engine = server_engine(url, "sessionstore-roles")

@@ -22,6 +22,8 @@ class StoreSettings:
         durability: SQLite's `synchronous`. `"normal"` may lose the newest commits at a power cut, never at a crash.
             PostgreSQL's own setting is only checked.
         schema: the PostgreSQL schema of the tables; None leaves it to the connection's search path.
+        row_level_security: each transaction tells PostgreSQL its tenant, for policies that `sessionstore db roles
+            --row-level-security` makes. Refused where they could not protect, and needed where they are.
         session_cap: sessions a tenant may keep; a new one over it evicts the least recently accessed. None: no cap.
         max_body_bytes: largest encoded body.
         max_call_bytes: largest sum of encoded bodies in one append.
@@ -32,6 +34,7 @@ class StoreSettings:
     operation_timeout_seconds: float = limits.OPERATION_TIMEOUT_SECONDS
     durability: Literal["full", "normal"] = "full"
     schema: str | None = None
+    row_level_security: bool = False
     session_cap: int | None = None
     max_body_bytes: int = limits.BODY_BYTES
     max_call_bytes: int = limits.CALL_BYTES
@@ -49,6 +52,8 @@ class StoreSettings:
             raise InvalidArgumentError("durability must be 'full' or 'normal'")
         if self.schema is not None and not _SCHEMA_NAME.fullmatch(str(self.schema)):
             raise InvalidArgumentError("schema must be a plain lower-case PostgreSQL name")
+        if not isinstance(self.row_level_security, bool):
+            raise InvalidArgumentError("row_level_security must be True or False")
         ceilings = {"session_cap": limits.SESSION_CAP_MAX, "max_depth": limits.DEPTH_CEILING}
         for field in fields(self):
             if field.name.startswith("max_") or (field.name == "session_cap" and self.session_cap is not None):

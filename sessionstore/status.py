@@ -340,11 +340,11 @@ class _Look:
     async def _settings(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for row in await self._part("settings", maintenance.GUARANTEES):
-            facts = dict(zip((*maintenance.SERVER_SETTINGS, maintenance.NOT_BYTEWISE), row, strict=True))
+            facts = dict(zip(maintenance.FACTS, row, strict=True))
             weak = [Weakness(setting=name, value=value, consequence=text) for name, value, text in weaknesses(facts)]
             found["weaknesses"] = tuple(weak)
             try:
-                check_database(facts)
+                check_database(facts, row_level_security=self._dialect.row_level_security)
             except SessionStoreError as error:
                 found["refused"] = error.message
         return found

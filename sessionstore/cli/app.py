@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from sessionstore.cli import changing, databases, demo, keeping, reading, status, transfer
-from sessionstore.cli.running import DATABASE_VARIABLE, DEFAULT_DATABASE, At
+from sessionstore.cli.running import DATABASE_VARIABLE, DEFAULT_DATABASE, ROW_LEVEL_SECURITY_VARIABLE, At
 from sessionstore.cli.terminal import without_passwords
 
 
@@ -54,6 +54,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def where(
     ctx: typer.Context,
+    *,
     database: Annotated[
         str | None,
         typer.Option(
@@ -72,6 +73,14 @@ def where(
     schema: Annotated[
         str | None, typer.Option("--schema", metavar="NAME", help="PostgreSQL schema that the tables are in.")
     ] = None,
+    row_level_security: Annotated[
+        bool,
+        typer.Option(
+            "--row-level-security",
+            envvar=ROW_LEVEL_SECURITY_VARIABLE,
+            help="PostgreSQL keeps the tenants apart by policies, and has to be told whose rows are wanted.",
+        ),
+    ] = False,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -89,7 +98,14 @@ def where(
     """The conversations of AI agents, in the SQL database that you already run."""
     source = ctx.get_parameter_source("database")
     typed = source is not None and source.name == "COMMANDLINE"
-    ctx.obj = At(database or DEFAULT_DATABASE, tenant, schema, given=typed, seconds=timeout)
+    ctx.obj = At(
+        database or DEFAULT_DATABASE,
+        tenant,
+        schema,
+        given=typed,
+        seconds=timeout,
+        row_level_security=row_level_security,
+    )
 
 
 databases.add_to(app)

@@ -31,9 +31,13 @@ def add_to(db: typer.Typer) -> None:
 
 async def roles(
     at: At,
+    *,
     owner: Annotated[str, _named("--owner", "owns the tables and migrates")] = _DEFAULTS.owner,
     app: Annotated[str, _named("--app", "reads and writes rows: the service")] = _DEFAULTS.app,
     reader: Annotated[str, _named("--reader", "sees the views without contents")] = _DEFAULTS.reader,
+    row_level_security: Annotated[
+        bool, typer.Option("--row-level-security", help="Let the database itself keep the tenants apart.")
+    ] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Run the script instead of printing it.")] = False,
 ) -> None:
     """Print the SQL script that makes roles on PostgreSQL and gives them their rights, for a DBA to review and run.
@@ -43,7 +47,7 @@ async def roles(
     """
     names = RoleNames(owner, app, reader)
     if not apply:
-        print_raw(roles_sql(schema=at.schema, names=names).encode())
+        print_raw(roles_sql(schema=at.schema, names=names, row_level_security=row_level_security).encode())
         return
-    await apply_roles(at.database, schema=at.schema, names=names)
+    await apply_roles(at.database, schema=at.schema, names=names, row_level_security=row_level_security)
     out().print(f"the rights of {owner}, {app} and {reader} are as they should be")

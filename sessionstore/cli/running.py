@@ -19,6 +19,7 @@ from sessionstore.cli.terminal import err, note, without_passwords
 
 DEFAULT_DATABASE: Final = "sqlite:///sessionstore.db"
 DATABASE_VARIABLE: Final = "SESSIONSTORE_DATABASE_URL"
+ROW_LEVEL_SECURITY_VARIABLE: Final = "SESSIONSTORE_ROW_LEVEL_SECURITY"
 DEBUG_VARIABLE: Final = "SESSIONSTORE_DEBUG"
 
 LONG_SECONDS: Final = 300.0
@@ -37,6 +38,7 @@ class At:
         given: the database was named on the command line.
         seconds: deadline of each call to the database; None for what suits the command.
         as_json: for a program.
+        row_level_security: each transaction tells PostgreSQL its tenant.
     """
 
     database: str = DEFAULT_DATABASE
@@ -45,6 +47,7 @@ class At:
     given: bool = False
     seconds: float | None = None
     as_json: bool = False
+    row_level_security: bool = False
 
     @contextlib.asynccontextmanager
     async def store(self, *, long: bool = False, migrate: bool = False) -> AsyncIterator[SessionRepository]:
@@ -71,7 +74,7 @@ class At:
             await sessions.aclose()
 
     def _connected(self, seconds: float | None, *, migrate: bool = False) -> SessionRepository:
-        settings = StoreSettings(schema=self.schema)
+        settings = StoreSettings(schema=self.schema, row_level_security=self.row_level_security)
         if seconds is not None:
             settings = replace(settings, operation_timeout_seconds=seconds)
         return SessionRepository.connect(self.database, tenant=self.tenant or "", settings=settings, migrate=migrate)
@@ -159,6 +162,7 @@ def _at(before: At, *, database: str | None, tenant: str | None, schema: str | N
         given=before.given or database is not None,
         seconds=before.seconds,
         as_json=as_json,
+        row_level_security=before.row_level_security,
     )
 
 

@@ -95,6 +95,7 @@ class Dialect:
         array_rows: the rows of a bulk statement, if there are several, travel as one array a column.
         optimistic_ids: an append may insert message ids first and look for stored ones only if that fails.
         snapshots: a unit that reads in several statements sees one moment.
+        row_level_security: rows can only be reached by a transaction that has told the database their tenant.
         adapters: how a parameter of a type is handed to the driver, by the name of the type.
     """
 
@@ -106,6 +107,7 @@ class Dialect:
     array_rows: bool = False
     optimistic_ids: bool = False
     snapshots: bool = True
+    row_level_security: bool = False
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     _compiled: dict[Statement, _Compiled] = field(default_factory=dict, repr=False)
 

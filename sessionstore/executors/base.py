@@ -88,7 +88,7 @@ class Executor(ABC):
         self._refuse_after_fork()
         if not self.checked:
             facts, _ = await self._retried(check_schema(), deadline)
-            check_database(facts)
+            check_database(facts, row_level_security=self.dialect.row_level_security)
             self.checked = True
 
     def _refuse_after_fork(self) -> None:

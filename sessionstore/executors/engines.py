@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -39,8 +40,17 @@ def own_engine(url: URL) -> AsyncEngine:
 
 
 def dialect_for(engine: AsyncEngine, settings: StoreSettings) -> Dialect:
-    """Return the dialect of an engine, with the schema of the settings."""
-    return dialect_of(engine.dialect.name, engine.dialect.driver, settings.schema)
+    """Return the dialect of an engine, with what the settings say of it.
+
+    Raises:
+        InvalidArgumentError: another database or driver, or settings for another one.
+    """
+    dialect = dialect_of(engine.dialect.name, engine.dialect.driver, settings.schema)
+    if not settings.row_level_security:
+        return dialect
+    if dialect.one_writer:
+        raise InvalidArgumentError("row_level_security is for PostgreSQL; SQLite has none")
+    return replace(dialect, row_level_security=True)
 
 
 def executor_for(
@@ -54,7 +64,7 @@ def executor_for(
         migrate: brings a database in memory to the newest revision, in the thread that calls it.
     """
     of_engine = _executors.setdefault(engine.sync_engine, {})
-    key = (settings.schema, settings.durability)
+    key = (settings.schema, settings.durability, settings.row_level_security)
     executor = of_engine.get(key)
     if executor is None:
         executor = of_engine[key] = _made(engine, settings, owned=owned, pooler=pooler, migrate=migrate)

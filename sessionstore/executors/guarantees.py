@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from sessionstore.errors import SessionStoreError
-from sessionstore.statements.maintenance import NOT_BYTEWISE
+from sessionstore.statements.maintenance import EXEMPT, FILTERED, NOT_BYTEWISE, UNPROTECTED
 
 _log: Final = logging.getLogger("sessionstore.guarantees")
 # Not on the standard error of a program that set up no logging, such as our own command line.
@@ -38,8 +38,11 @@ _SYNCHRONOUS: Final = {"full": 2, "normal": 1}
 _told: Final[set[str]] = set()
 
 
-def check_database(facts: Mapping[str, str | None]) -> None:
+def check_database(facts: Mapping[str, str | None], *, row_level_security: bool = False) -> None:
     """Refuse a PostgreSQL database that cannot keep the promises; tell once of what weakens them.
+
+    Args:
+        row_level_security: each transaction tells its tenant, and relies on it.
 
     Raises:
         SessionStoreError: what it is, and what is needed.
@@ -49,6 +52,7 @@ def check_database(facts: Mapping[str, str | None]) -> None:
         raise SessionStoreError(f"the database is encoded in {encoding}; sessionstore needs UTF8")
     if columns := facts.get(NOT_BYTEWISE):
         raise SessionStoreError(f"columns have not the collation C that they were made with, so pages break: {columns}")
+    _check_row_security(facts, wanted=row_level_security)
     for name, value, consequence in weaknesses(facts):
         if name not in _told:
             _told.add(name)
@@ -59,6 +63,23 @@ def check_database(facts: Mapping[str, str | None]) -> None:
 def weaknesses(facts: Mapping[str, str | None]) -> list[tuple[str, str, str]]:
     """The settings of a PostgreSQL database that weaken a promise: name, value, consequence."""
     return [(name, value, follows) for (name, value), follows in _WEAKER.items() if facts.get(name) == value]
+
+
+def _check_row_security(facts: Mapping[str, str | None], *, wanted: bool) -> None:
+    if not wanted:
+        if tables := facts.get(FILTERED):
+            raise SessionStoreError(
+                f"row-level security hides rows from this role, so that they would seem to be missing ({tables}); "
+                "it needs StoreSettings(row_level_security=True), the command line --row-level-security"
+            )
+        return
+    if role := facts.get(EXEMPT):
+        raise SessionStoreError(f"row-level security cannot protect from this role: it is {role}")
+    if tables := facts.get(UNPROTECTED):
+        raise SessionStoreError(
+            "row-level security is not on, not forced, or has other policies than the one that "
+            f"`sessionstore db roles --row-level-security` makes: {tables}"
+        )
 
 
 def check_connection(connection: sqlite3.Connection, *, durability: str, writes: bool) -> None:

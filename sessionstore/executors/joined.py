@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sessionstore.dialects.base import Call, Rows
 from sessionstore.errors import InvalidArgumentError, StoreBusyError, StoreTimeoutError
 from sessionstore.executors.base import Deadline, Executor, Progress
+from sessionstore.executors.tenants import TELL, tenant_of
 from sessionstore.executors.translate import translated
 from sessionstore.units.unit import Kind, RunInstead, Unit
 
@@ -117,6 +118,10 @@ class JoinedExecutor(Executor):
 
     async def _drive(self, connection: AsyncConnection, unit: Unit[T]) -> T:
         progress = Progress(unit, self.dialect)
+        if self.dialect.row_level_security and progress.call is not None:
+            tenant = tenant_of(unit, progress.call)
+            if tenant is not None:
+                await self._execute(connection, TELL, "tenant", (tenant,))
         while progress.call is not None:
             call: Call = progress.call
             sql, arguments, _ = self.dialect.bind(call)

@@ -24,6 +24,7 @@ from sessionstore.errors import (
 from sessionstore.executors.base import Deadline, Executor, Progress
 from sessionstore.executors.coalescer import Coalescer
 from sessionstore.executors.pending import Pending
+from sessionstore.executors.tenants import telling, tenant_of
 from sessionstore.executors.translate import BAD_OPTION, CONNECT, cause_of, lost, never_sent, translated
 from sessionstore.limits import POSTGRES_CONNECTIONS
 from sessionstore.units.unit import Kind, Unit
@@ -34,6 +35,12 @@ _BEGIN: Final = {
     Kind.SNAPSHOT: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     Kind.TRANSACTION: "BEGIN ISOLATION LEVEL READ COMMITTED",
 }
+
+_BEGIN_ALWAYS: Final = _BEGIN | {
+    Kind.READ: "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
+    Kind.WRITE: "BEGIN ISOLATION LEVEL READ COMMITTED",
+}
+"""Where each unit must be a transaction, because only a transaction can tell its tenant."""
 
 
 class Held(NamedTuple):
@@ -55,7 +62,8 @@ class PostgresExecutor(Executor):
         super().__init__(dialect)
         # In the round trip that begins it: by the simple protocol several statements are one message.
         settings = [f"SET LOCAL {name} = {value}" for name, value in local.items()]
-        self._begin = {kind: "; ".join([begin, *settings]) for kind, begin in _BEGIN.items()}
+        kinds = _BEGIN_ALWAYS if dialect.row_level_security else _BEGIN
+        self._begin = {kind: "; ".join([begin, *settings]) for kind, begin in kinds.items()}
         # Weakly: whatever hangs on an engine must not keep it alive.
         self._engine = weakref.ref(engine)
         self._hold = hold
@@ -213,22 +221,24 @@ class _Run:
 
     async def on(self, driver: Any) -> Any:
         """Drive the unit on a connection of the driver."""
+        progress = Progress(self._unit, self._dialect)
         begin = self._begin.get(self._unit.kind)
-        if begin is None:
-            return await self._drive(driver, autocommit=self._unit.kind is Kind.WRITE)
+        if begin is None or progress.call is None:
+            return await self._drive(driver, progress, autocommit=self._unit.kind is Kind.WRITE)
+        if self._dialect.row_level_security and (tenant := tenant_of(self._unit, progress.call)) is not None:
+            begin = f"{begin}; {telling(tenant)}"
         await self._send(driver.execute(begin), "begin")
         try:
-            result = await self._drive(driver, autocommit=False)
+            result = await self._drive(driver, progress, autocommit=False)
         except Exception:
             # Cancelled in a statement, or with the connection lost, there is nobody to tell: it is discarded.
             if not driver.is_closed():
                 await self._send(driver.execute("ROLLBACK"), "rollback")
             raise
-        await self._send(driver.execute("COMMIT"), "commit", commits=self._unit.kind is Kind.TRANSACTION)
+        await self._send(driver.execute("COMMIT"), "commit", commits=not self._unit.kind.reads)
         return result
 
-    async def _drive(self, driver: Any, *, autocommit: bool) -> Any:
-        progress = Progress(self._unit, self._dialect)
+    async def _drive(self, driver: Any, progress: Progress[Any], *, autocommit: bool) -> Any:
         while progress.call is not None:
             sql, arguments, _ = self._dialect.bind(progress.call)
             try:

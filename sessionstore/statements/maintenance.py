@@ -9,7 +9,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from sessionstore.dialects.base import Dialect
 from sessionstore.dialects.constructs import byte_length, database_clock, relation_exists
-from sessionstore.schema import Base, MaintenanceRow, Name, SchemaRow
+from sessionstore.schema import (
+    TENANT_POLICY,
+    TENANT_SETTING,
+    TENANT_TABLES,
+    Base,
+    MaintenanceRow,
+    Name,
+    SchemaRow,
+)
 from sessionstore.statements.common import TENANT, fixed, m, number, s, statement, text
 
 JOBS: Final = Base.metadata.tables[MaintenanceRow.__tablename__]
@@ -52,11 +60,74 @@ NOT_BYTEWISE: Final = "not_bytewise"
 """The columns that are declared to compare bytewise and do not."""
 
 
+EXEMPT: Final = "exempt"
+"""Why policies mean nothing to this role."""
+
+UNPROTECTED: Final = "unprotected"
+"""The tables on which row-level security is not as it should be."""
+
+FILTERED: Final = "filtered"
+"""The tables of which this role is shown only the rows that a policy lets through."""
+
+ROW_SECURITY: Final = {
+    EXEMPT: """
+        SELECT CASE
+            WHEN rolsuper THEN 'a superuser'
+            WHEN rolbypassrls THEN 'exempt by BYPASSRLS'
+            WHEN EXISTS (
+                SELECT FROM pg_class WHERE oid IN ({tables}) AND pg_has_role(relowner, 'MEMBER')
+            ) THEN 'the owner of the tables or a member of it'
+        END
+        FROM pg_roles WHERE rolname = current_user
+    """,
+    UNPROTECTED: """
+        SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c
+        WHERE c.oid IN ({tables}) AND NOT (
+            c.relrowsecurity AND c.relforcerowsecurity
+            AND EXISTS (
+                SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = '{policy}'
+                AND p.polcmd = '*' AND p.polroles = '{{0}}'
+                AND pg_get_expr(p.polqual, c.oid) = {condition} AND pg_get_expr(p.polwithcheck, c.oid) = {condition}
+            )
+            AND NOT EXISTS (
+                SELECT FROM pg_policy p, unnest(p.polroles) AS whose(role)
+                WHERE p.polrelid = c.oid AND p.polname <> '{policy}' AND p.polpermissive
+                AND (whose.role = 0 OR pg_has_role(whose.role, 'MEMBER'))
+            )
+        )
+    """,
+    FILTERED: """
+        SELECT string_agg(relname, ', ' ORDER BY relname) FROM pg_class
+        WHERE oid IN ({tables}) AND row_security_active(oid)
+    """,
+}
+"""What there is to know of row-level security; NULL where there is nothing.
+
+A policy of another name would let more rows through, if it applies to this role.
+"""
+
+FACTS: Final = (*SERVER_SETTINGS, NOT_BYTEWISE, *ROW_SECURITY)
+"""What `GUARANTEES` gives, in this order."""
+
+_CONDITION: Final = f"(tenant_id = NULLIF(current_setting('{TENANT_SETTING}'::text, true), ''::text))"
+"""As PostgreSQL gives it back."""
+
+
 @statement("guarantees")
 def GUARANTEES(db: Dialect) -> Any:  # noqa: N802  # as CLAIM
-    """PostgreSQL only: `SERVER_SETTINGS`, NULL where it has no such setting, and `NOT_BYTEWISE`, NULL if none."""
+    """PostgreSQL only: `SERVER_SETTINGS`, NULL where it has no such setting, `NOT_BYTEWISE` and `ROW_SECURITY`."""
     settings = [func.current_setting(_quoted(name), true()).label(name) for name in SERVER_SETTINGS]
-    return select(*settings, _not_bytewise(db).scalar_subquery().label(NOT_BYTEWISE))
+    return select(*settings, _not_bytewise(db).scalar_subquery().label(NOT_BYTEWISE), *_row_security(db))
+
+
+def _row_security(db: Dialect) -> list[Any]:
+    doubled = _CONDITION.replace("'", "''")
+    places = {
+        "tables": ", ".join(f"to_regclass('{db.qualified(name)}')" for name in TENANT_TABLES),
+        "policy": TENANT_POLICY,
+        "condition": f"'{doubled}'",
+    }
+    return [literal_column(f"({sql.format(**places)})", Text).label(name) for name, sql in ROW_SECURITY.items()]
 
 
 def _not_bytewise(db: Dialect) -> Select[Any]:

@@ -104,7 +104,7 @@ def progress() -> Unit[list[Row]]:
     def steps(_db: Dialect) -> Steps[list[Row]]:
         return list((yield statements.ALL()))
 
-    return Unit("backfills", Kind.READ, steps)
+    return Unit("backfills", Kind.READ, steps, tenantless=True)
 
 
 def start(name: str, *, restart: bool) -> Unit[Row]:

@@ -23,7 +23,7 @@ def tables() -> Unit[Rows]:
     def steps(_db: Dialect) -> Steps[Rows]:
         return (yield status.TABLES())
 
-    return Unit("status", Kind.READ, steps)
+    return Unit("status", Kind.READ, steps, tenantless=True)
 
 
 def part(statement: Statement) -> Unit[Rows | Unseen]:
@@ -41,7 +41,7 @@ def part(statement: Statement) -> Unit[Rows | Unseen]:
         except SessionStoreError as error:
             return Unseen(error.message)
 
-    return Unit(statement.name, Kind.SNAPSHOT, steps)
+    return Unit(statement.name, Kind.SNAPSHOT, steps, tenantless=True)
 
 
 def _millis(seconds: float) -> str:

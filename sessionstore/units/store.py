@@ -40,9 +40,9 @@ def check_schema() -> Unit[dict[str, str | None]]:
         if db.one_writer:
             return {}  # what it rests on there hangs on each connection
         [facts] = yield maintenance.GUARANTEES()
-        return dict(zip((*maintenance.SERVER_SETTINGS, maintenance.NOT_BYTEWISE), facts, strict=True))
+        return dict(zip(maintenance.FACTS, facts, strict=True))
 
-    return Unit("check_schema", Kind.READ, steps)
+    return Unit("check_schema", Kind.READ, steps, tenantless=True)
 
 
 def claim(tenant: str, job: str, *, cooldown_micros: int) -> Unit[bool]:

@@ -44,6 +44,7 @@ class Unit(NamedTuple, Generic[T]):
         rows: how many rows it writes, at most; for grouping.
         size: how many bytes it writes, about.
         joint: how it may be run together with others like it.
+        tenantless: it looks at nothing that belongs to a tenant. Of any other, each statement names the tenant.
         then: makes the unit that follows once this one has committed; databases with one writer do both in one.
     """
 
@@ -55,6 +56,7 @@ class Unit(NamedTuple, Generic[T]):
     size: int = 0
     then: Callable[[T], Unit[Any] | None] | None = None
     joint: Joint[T] | None = None
+    tenantless: bool = False
 
 
 class Joint(NamedTuple, Generic[T]):

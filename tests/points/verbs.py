@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +56,8 @@ class Case:
 
     async def answer(self, repository: SessionRepository) -> Any:
         """What the caller gets, as plain data; errors are raised."""
-        handle = SessionRepository(repository._shared.engine, settings=self.settings)
+        settings = replace(self.settings, row_level_security=repository.settings.row_level_security)
+        handle = SessionRepository(repository._shared.engine, tenant=repository.tenant, settings=settings)
         try:
             return plain(await self.run(handle))
         finally:
@@ -69,13 +70,18 @@ def _on(session_id: str, verb: Any) -> Run:
 
 
 def _documents(verb: Any) -> Run:
-    return lambda repository: verb(DocumentRepository(repository._shared.engine))
+    return lambda repository: verb(_beside(repository))
+
+
+def _beside(repository: SessionRepository) -> DocumentRepository:
+    """The documents of the same tenant."""
+    return DocumentRepository(repository._shared.engine, tenant=repository.tenant, settings=repository.settings)
 
 
 async def prepare(repository: SessionRepository) -> None:
     """Make two sessions and two documents."""
     await rewriting.prepare(repository)
-    documents = DocumentRepository(repository._shared.engine)
+    documents = _beside(repository)
     await documents.save_markdown("c", "n", text="before")
     await documents.save_json("c", "n", value="before")
 

@@ -54,10 +54,12 @@ class PgBouncer:
 
     Args:
         mode: of its pools, `transaction` or `session`.
+        roles: of the server to let in beside its own account; their passwords are their names.
     """
 
-    def __init__(self, server: Postgres, mode: str = "transaction") -> None:
+    def __init__(self, server: Postgres, mode: str = "transaction", roles: Iterable[str] = ()) -> None:
         self.mode = mode
+        self._roles = tuple(roles)
         self._server = server
         self._account = server_account()
         self._port = 0
@@ -68,7 +70,7 @@ class PgBouncer:
         self._folder = self._account.temporary_folder("sessionstore-pgbouncer-")
         self._port = postgres._free_port()
         try:
-            self.admit([])
+            self._configure()
             self.start()
         except BaseException:
             self.__exit__()
@@ -85,11 +87,10 @@ class PgBouncer:
         url = make_url(database).set(host="127.0.0.1", port=self._port)
         return (url.update_query_dict({"pooler": self.mode}) if say else url).render_as_string(hide_password=False)
 
-    def admit(self, roles: Iterable[str]) -> None:
-        """Let roles of the server in beside its own account; before it is started. A password is the role's name."""
+    def _configure(self) -> None:
         assert self._folder is not None
         owner = self._server.address
-        lines = [f'"{owner.username}" "{owner.password or ""}"', *(f'"{role}" "{role}"' for role in roles)]
+        lines = [f'"{owner.username}" "{owner.password or ""}"', *(f'"{role}" "{role}"' for role in self._roles)]
         (self._folder / "users").write_text("\n".join(lines) + "\n")
         where = {"host": owner.host or "127.0.0.1", "port": owner.port or 5432}
         values = {**where, "listening": self._port, "folder": self._folder, "mode": self.mode, "pool": POOL}

@@ -109,6 +109,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "operation_timeout_seconds": 15.0,
         "durability": "full",
         "schema": None,
+        "row_level_security": False,
         "session_cap": None,
         "max_body_bytes": 16 * 1024 * 1024,
         "max_call_bytes": 64 * 1024 * 1024,
