@@ -30,8 +30,8 @@ from tests.access.members import denied, fetched, run
 from tests.access.test_roles import rights, with_views
 from tests.cli.conftest import Cli
 from tests.concurrency.verbs import ID
-from tests.docs.markdown import blocks
 from tests.contract._verbs import SESSION_VERBS
+from tests.docs.markdown import blocks
 from tests.points import verbs
 from tests.points.behind import READ
 from tests.support.invariants import assert_sound, connect_postgres
