@@ -31,6 +31,7 @@ from tests.access.test_roles import rights
 from tests.cli.conftest import Cli
 from tests.concurrency.verbs import ID
 from tests.contract._verbs import SESSION_VERBS
+from tests.docs.markdown import blocks
 from tests.points import verbs
 from tests.points.behind import READ
 from tests.support.invariants import assert_sound, connect_postgres
@@ -375,6 +376,16 @@ async def test_tables_that_are_not_protected(protected: str, service: str, accou
         )
         await apply_roles(protected, names=accounts.names, row_level_security=True)
         assert await rights(protected) == before
+
+
+async def test_the_example_of_the_documentation(service: str) -> None:
+    """P7: as operations.md has people write it."""
+    (block,) = (block for block in blocks("python", "docs/operations.md") if "security" in block.words)
+    names: dict[str, Any] = {"DATABASE_URL": service}
+    exec(block.code, names)  # noqa: S102  # of our own documentation
+    async with names["sessions"] as sessions:
+        assert (await sessions.create("s")).id == "s"
+        assert sessions.settings == ON
 
 
 async def test_policies_that_do_not_matter(protected: str, service: str, accounts: Members) -> None:
