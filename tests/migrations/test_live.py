@@ -28,9 +28,12 @@ WRITERS = 8
 ALTER = "op.add_column('sessionstore_messages', sa.Column('extra', sa.Text()))"
 """Needs the table for itself for a moment, and every statement behind it in the queue waits with it."""
 
-LOCK_SECONDS = 4.0 if FULL else 0.5
-SLACK_SECONDS = 0.5
+LOCK_SECONDS = 4.0 if FULL else 1.0
+SLACK_SECONDS = 1.5
 """A server that is told to give up after a time looks at its clock when it gets a processor."""
+
+REPORT_SECONDS = LOCK_SECONDS + 2 * SLACK_SECONDS
+"""Who waited for all of the report would be found out."""
 
 
 class Writers:
@@ -122,7 +125,7 @@ async def reader(url: str) -> AsyncIterator[asyncio.Task[None]]:
         await connection.fetch(f"SELECT count(*) FROM sessionstore_{table}")
 
     async def end() -> None:
-        await asyncio.sleep(LOCK_SECONDS * 1.6)
+        await asyncio.sleep(REPORT_SECONDS)
         await connection.execute("COMMIT")
 
     task = asyncio.create_task(end())
