@@ -24,6 +24,7 @@ from sessionstore import (
     SessionRepository,
     Transcript,
 )
+from sessionstore.schema import REVISION
 from tests.support.inputs import PASSWORD, ROLE, Accepted, Case, Ground, Refused, argument
 
 if TYPE_CHECKING:
@@ -321,4 +322,4 @@ def databases() -> Iterable[Case]:
     yield Case(88, "not SQLite", lambda ground: damaged(ground, notes), Refused(CorruptStoreError))
     half = lambda content: content[: len(content) // 2]  # noqa: E731
     yield Case(88, "truncated", lambda ground: damaged(ground, half), Refused(CorruptStoreError))
-    yield Case(88, "newer", newer, Refused(SchemaOutOfDateError, ("0009", "0001", "pip install")))
+    yield Case(88, "newer", newer, Refused(SchemaOutOfDateError, ("0009", REVISION, "pip install")))
