@@ -111,7 +111,7 @@ class SchemaOutOfDateError(SessionStoreError):
     command: str
 
     def __init__(self, *, found: str | None, expected: str, command: str) -> None:
-        at = "has no sessionstore tables" if found is None else f"is at revision {found}"
+        at = "has no sessionstore tables, or none that may be seen" if found is None else f"is at revision {found}"
         super().__init__(
             f"the database {at}, this code needs {expected}; run: {command}",
             found=found,

@@ -91,7 +91,8 @@ class Handle:
             InvalidArgumentError: another database, driver or pooler.
         """
         handle, address = cls.__new__(cls), normalize_url(url)
-        handle._bind(_Shared(own_engine(address), url=address, owned=True, migrate=migrate), tenant, settings)
+        engine = own_engine(address, row_level_security=settings.row_level_security)
+        handle._bind(_Shared(engine, url=address, owned=True, migrate=migrate), tenant, settings)
         return handle
 
     @property

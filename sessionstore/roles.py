@@ -19,7 +19,16 @@ from sessionstore.dialects.urls import normalize_url
 from sessionstore.errors import InvalidArgumentError
 from sessionstore.executors.servers import server_engine
 from sessionstore.executors.translate import translated
-from sessionstore.schema import FACTS_VIEWS, RUNTIME_TABLES, TENANT_POLICY, TENANT_SETTING, TENANT_TABLES, SchemaRow
+from sessionstore.schema import (
+    FACTS_VIEWS,
+    TENANT_CONDITION,
+    TENANT_POLICY,
+    TENANT_TABLES,
+    VIEWS,
+    BackfillRow,
+    Base,
+    SchemaRow,
+)
 from sessionstore.settings import StoreSettings
 
 __all__ = ["RoleNames", "apply_roles", "roles_sql"]
@@ -107,8 +116,7 @@ DECLARE
 BEGIN
   FOR relation IN
     SELECT oid FROM pg_class
-    WHERE relnamespace = '{schema}'::regnamespace AND relname LIKE 'sessionstore\\_%'
-      AND relkind IN ('r', 'p', 'v') AND relowner <> '{owner}'::regrole
+    WHERE relnamespace = '{schema}'::regnamespace AND relname IN ({ours}) AND relowner <> '{owner}'::regrole
   LOOP
     EXECUTE format('ALTER TABLE %s OWNER TO %I', relation, '{owner}');
   END LOOP;
@@ -129,6 +137,12 @@ BEGIN
   IF relation IS NOT NULL THEN
     EXECUTE format('REVOKE ALL ON %s FROM %I', relation, '{app}');
   END IF;
+  relation := to_regclass('"{schema}"."{backfills}"');
+  IF relation IS NOT NULL THEN
+    -- How far they are, but not the key of the last row, which may be any tenant's.
+    EXECUTE format('REVOKE ALL ON %s FROM %I', relation, '{app}');
+    EXECUTE format('GRANT SELECT ({looked_at}) ON %s TO %I', relation, '{app}');
+  END IF;
   relation := to_regclass('"{schema}"."{schema_table}"');
   IF relation IS NOT NULL THEN
     EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON %s FROM %I', relation, '{app}');
@@ -143,18 +157,22 @@ $rights$;
 
 _ROW_LEVEL_SECURITY: Final = """
 -- Row-level security: a transaction reaches the rows of the tenant that it has named, and no others. FORCE is for the
--- owner, and so for the views, which read with its rights.
+-- owner, and so for the views, which read with its rights. Services that name none are refused from here on: stop them
+-- before, and start them with row_level_security=True.
 DO $security$
 DECLARE
   relation regclass;
-  condition text;
+  condition text := '{condition}';
 BEGIN
   FOR relation IN
-    SELECT oid FROM pg_class WHERE relnamespace = '{schema}'::regnamespace AND relname IN ({tenant_tables})
+    SELECT oid FROM pg_class WHERE relnamespace = '{schema}'::regnamespace AND relname IN ({tables})
   LOOP
-    IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = relation AND polname = '{policy}') THEN
-      -- Where a transaction has named one, PostgreSQL leaves an empty text behind for the next that names none.
-      condition := 'tenant_id = nullif(current_setting(''{setting}'', true), '''')';
+    IF NOT EXISTS (
+      SELECT FROM pg_policy
+      WHERE polrelid = relation AND polname = '{policy}' AND polpermissive AND polcmd = '*' AND polroles = '{{0}}'
+        AND pg_get_expr(polqual, relation) = '{condition}' AND pg_get_expr(polwithcheck, relation) = '{condition}'
+    ) THEN
+      EXECUTE format('DROP POLICY IF EXISTS {policy} ON %s', relation);
       EXECUTE format('CREATE POLICY {policy} ON %s USING (%s) WITH CHECK (%s)', relation, condition, condition);
     END IF;
     IF NOT (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = relation) THEN
@@ -164,6 +182,10 @@ BEGIN
 END
 $security$;
 """
+
+_LOOKED_AT: Final = ", ".join(
+    column.name for column in Base.metadata.tables[BackfillRow.__tablename__].c if column.name != "after_key"
+)
 
 _TAIL: Final = """
 COMMIT;
@@ -188,13 +210,15 @@ def roles_sql(*, schema: str | None = None, names: RoleNames = _DEFAULT_NAMES, r
         owner=names.owner,
         app=names.app,
         reader=names.reader,
-        tables=_listed(RUNTIME_TABLES),
-        tenant_tables=_listed(TENANT_TABLES),
+        ours=_listed((*Base.metadata.tables, *VIEWS, VERSION_TABLE)),
+        tables=_listed(TENANT_TABLES),
+        backfills=BackfillRow.__tablename__,
+        looked_at=_LOOKED_AT,
+        condition=TENANT_CONDITION.replace("'", "''"),
         views=_listed(FACTS_VIEWS),
         version_table=VERSION_TABLE,
         schema_table=SchemaRow.__tablename__,
         policy=TENANT_POLICY,
-        setting=TENANT_SETTING,
     )
 
 

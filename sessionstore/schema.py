@@ -264,14 +264,17 @@ class SchemaRow(Base):
 TENANT_TABLES: Final = tuple(sorted(name for name, table in Base.metadata.tables.items() if "tenant_id" in table.c))
 """The tables whose rows belong to a tenant."""
 
-RUNTIME_TABLES: Final = tuple(sorted(Base.metadata.tables.keys() - {SchemaRow.__tablename__}))
-"""The tables that the store writes at run time, and not only in migrations."""
-
 TENANT_SETTING: Final = "sessionstore.tenant"
 """The setting of PostgreSQL that says whose rows a transaction may see, where row-level security is on."""
 
 TENANT_POLICY: Final = "sessionstore_tenant"
 """The policy on each of these tables that compares a row's tenant with it."""
+
+TENANT_CONDITION: Final = f"(tenant_id = NULLIF(current_setting('{TENANT_SETTING}'::text, true), ''::text))"
+"""What it compares, as PostgreSQL gives it back.
+
+Where a transaction has named a tenant, PostgreSQL leaves an empty text behind for the next one that names none.
+"""
 
 # ruff: noqa: S608  # what is put into the views' SQL are names that stand here
 

@@ -6,7 +6,7 @@ or what others keep locked, is unknown, and said to be.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -19,7 +19,7 @@ from sessionstore.dialects.urls import sqlite_file
 from sessionstore.errors import SessionStoreError, StoreTimeoutError
 from sessionstore.executors.guarantees import check_database, weaknesses
 from sessionstore.repository import SessionRepository
-from sessionstore.schema import REVISION, BackfillRow, SchemaRow, SessionRow
+from sessionstore.schema import REVISION, BackfillRow, Base, SchemaRow, SessionRow
 from sessionstore.statements import maintenance
 from sessionstore.statements import status as statements
 from sessionstore.statements.backfill import ALL as BACKFILLS
@@ -31,6 +31,7 @@ __all__ = [
     "Connections",
     "File",
     "Index",
+    "Repair",
     "Sessions",
     "Status",
     "Table",
@@ -74,6 +75,15 @@ class Index:
     name: str
     bytes: int | None = None
     valid: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """Something about an index that is there no more, or was never finished, and the SQL that mends it."""
+
+    index: str
+    what: str
+    sql: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +190,8 @@ class Status:
         sessions: None if unknown.
         oldest_transaction: of those the role may see; None if there is none.
         file: on SQLite.
+        repairs: of indexes that are missing or invalid.
+        lacking: rights that a service needs and this role has not, such as "INSERT on sessionstore_messages".
         backfills: that were ever begun, finished ones included.
     """
 
@@ -198,6 +210,8 @@ class Status:
     oldest_transaction: Transaction | None = None
     file: File | None = None
     weaknesses: tuple[Weakness, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+    lacking: tuple[str, ...] = ()
     backfills: tuple[Backfill, ...] = ()
     unknown: tuple[Unknown, ...] = ()
 
@@ -245,7 +259,8 @@ class _Look:
         if not rows and (none := misfit((), self._dialect.schema)) is not None:
             raise none
         found: dict[str, Any] = await self._revision(rows)
-        found |= await (self._file() if self._dialect.one_writer else self._server())
+        # What stands in the way of the tables comes before what stands in the way of their settings.
+        found = await (self._file() if self._dialect.one_writer else self._server()) | found
         indexes = await self._part("indexes", statements.INDEXES)
         found["sessions"] = await self._all_sessions(rows)
         found["backfills"] = await self._backfills(rows)
@@ -254,9 +269,27 @@ class _Look:
             database=self._dialect.name,
             tables=tuple(_table(row, sizes, indexes) for row in rows),
             indexes=tuple(_index(row, sizes) for row in indexes),
+            repairs=() if "indexes" in self._unknown else tuple(self._repairs(rows, indexes)),
+            lacking=tuple(f"{right} on {name}" for name, right in await self._rights()),
             unknown=tuple(Unknown(what=what, why=why) for what, why in self._unknown.items()),
             **found,
         )
+
+    def _repairs(self, tables: Rows, indexes: Rows) -> Iterator[Repair]:
+        there = {row[1] for row in indexes}
+        for of, name, serves in indexes:
+            if not serves:
+                schema = self._dialect.schema
+                place = f'"{schema}".{name}' if schema else name
+                yield Repair(index=name, what=f"on {of}: invalid", sql=f"REINDEX INDEX CONCURRENTLY {place};")
+        for row in tables:
+            for index in sorted(Base.metadata.tables[row[0]].indexes, key=lambda each: str(each.name)):
+                if index.name not in there:
+                    made = self._dialect.index_sql(index)
+                    yield Repair(index=str(index.name), what=f"on {row[0]}: missing", sql=made)
+
+    async def _rights(self) -> Rows:
+        return () if self._dialect.one_writer else await self._part("rights", statements.LACKING)
 
     async def _part(self, what: str, statement: Statement) -> Rows:
         try:

@@ -331,7 +331,7 @@ async def _vacuum(connection: AsyncConnection, schema: str | None, tell: Callabl
     def listen(_connection: Any, message: Any) -> None:
         refused.append(message)
 
-    tables = [f"{schema}.{name}" if schema else name for name in sorted(Base.metadata.tables)]
+    tables = [f'"{schema}".{name}' if schema else name for name in sorted(Base.metadata.tables)]
     before = await _total(connection, tables)
     # A table of somebody else is skipped with no more than a warning.
     raw.add_log_listener(listen)

@@ -83,7 +83,7 @@ class At:
     def upgrade_command(self) -> str:
         """The command that makes the tables there, to be copied; without a URL that has a password."""
         words = ["sessionstore"]
-        if self.given and make_url(self.database).password is None:
+        if self.given and _is_public(self.database):
             words += ["--database", self.database]
         if self.schema:
             words += ["--schema", self.schema]
@@ -92,6 +92,12 @@ class At:
     def with_command(self, text: str, command: str) -> str:
         """A text that names what to run, with where to run it."""
         return text.replace(command, self.upgrade_command if command.startswith("sessionstore ") else command)
+
+
+def _is_public(url: str) -> bool:
+    """Whether a URL may be shown: nothing in it can be a password."""
+    parsed = make_url(url)
+    return parsed.password is None and parsed.query.keys() <= {"pooler", "ssl", "sslmode", "uri", "mode"}
 
 
 DatabaseOption = Annotated[

@@ -61,8 +61,10 @@ def _facts(found: Status) -> Iterable[tuple[str, str]]:
         yield from _of_file(found.file)
     for weak in found.weaknesses:
         yield "weaker", f"{weak.setting}={weak.value}: {weak.consequence}"
-    for index in found.invalid_indexes:
-        yield "invalid index", f"{index.name} on {index.table}: it serves no query; drop it and build it again"
+    for repair in found.repairs:
+        yield "index", f"{repair.index} {repair.what}; mend it: {repair.sql}"
+    if found.lacking:
+        yield "rights", f"this role may not {', '.join(found.lacking)}: see sessionstore db roles"
     if found.sessions is not None:
         of_all = found.sessions
         counts = (plural(of_all.count, "session"), plural(of_all.messages, "message"), plural(of_all.tenants, "tenant"))

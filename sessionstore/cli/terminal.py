@@ -31,6 +31,7 @@ _UNSAFE: Final = re.compile(
 )
 
 _PASSWORD: Final = re.compile(r"(://[^:/@\s]*):\S*@")
+_PASSWORD_OPTION: Final = re.compile(r"(\bpassword=)[^&\s'\"]+")
 
 
 def out() -> Console:
@@ -72,7 +73,7 @@ def one_line(text: str) -> str:
 
 def without_passwords(text: str) -> str:
     """Hide the password of anything that looks like a URL."""
-    return _PASSWORD.sub(r"\1:***@", text)
+    return _PASSWORD_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def how_far(found: Backfill) -> str:

@@ -8,8 +8,9 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import ClauseElement
+from sqlalchemy import ClauseElement, Index
 from sqlalchemy.engine import Dialect as EngineDialect
+from sqlalchemy.schema import CreateIndex
 
 Row: TypeAlias = Sequence[Any]
 Rows: TypeAlias = Sequence[Row]
@@ -141,6 +142,16 @@ class Dialect:
     def qualified(self, table: str) -> str:
         """A table's name with its schema."""
         return f"{self.schema}.{table}" if self.schema else table
+
+    def index_sql(self, index: Index) -> str:
+        """The SQL that makes an index beside a running service."""
+        made = CreateIndex(index).compile(
+            dialect=self.engine_dialect,
+            schema_translate_map={None: self.schema} if self.schema else None,
+            render_schema_translate=bool(self.schema),
+        )
+        concurrently = "" if self.one_writer else " CONCURRENTLY"
+        return " ".join(str(made).split()).replace(" INDEX", f" INDEX{concurrently}", 1) + ";"
 
     def compile(self, statement: Statement) -> _Compiled:
         """Compile a statement to SQL with ordered parameters."""

@@ -47,17 +47,25 @@ _CONTENDED: Final = (StoreBusyError, "others changed or locked the same rows unt
 _DAMAGED: Final = (CorruptStoreError, "the database is damaged")
 _UNREADABLE: Final = (CorruptStoreError, "the disk of the server cannot be read or written")
 
+_POOLER: Final = (
+    SessionStoreError,
+    "the server lost what this connection prepared: behind a pooler in transaction mode, say ?pooler=transaction",
+)
+
 _POSTGRESQL: Final[dict[str, _Fault]] = {
     "08": (StoreUnavailableError, "the connection to the server was lost"),
     "25006": (ReadOnlyStoreError, "the server is read-only"),
     "25P03": _AWAY,  # a transaction was idle for too long
     "25P04": _AWAY,  # a transaction took too long
+    "08P01": _POOLER,
+    "26000": _POOLER,
     "28": (SessionStoreError, "the server refused the user or the password"),
     "3D000": (SessionStoreError, "there is no database of that name on the server"),
+    "42P05": _POOLER,
     "40001": _CONTENDED,
     "40003": _AWAY,  # the one of its class that leaves open what became of the statement
     "40P01": _CONTENDED,
-    "42501": (ReadOnlyStoreError, "the role may not do that"),
+    "42501": (ReadOnlyStoreError, "the role may not do that: it lacks a right on a table or schema"),
     "53": (StoreUnavailableError, "the server has no connection or memory left"),
     "53100": (StorageFullError, "the disk of the server is full; nothing was stored"),
     "55P03": (StoreBusyError, "others kept a row or a table locked until the time was up"),

@@ -21,7 +21,7 @@ from sessionstore.errors import InvalidArgumentError, ReadOnlyStoreError, Schema
 from sessionstore.executors.base import Executor
 from sessionstore.executors.memory import MemoryExecutor
 from sessionstore.executors.postgresql import PostgresExecutor
-from sessionstore.executors.servers import TIMEOUTS, server_engine
+from sessionstore.executors.servers import server_engine, settings_for
 from sessionstore.executors.sqlite import SqliteExecutor, configure
 from sessionstore.schema import REVISION
 from sessionstore.settings import StoreSettings
@@ -32,11 +32,11 @@ Migrate = Callable[[sqlite3.Connection], Any]
 _executors: Final[weakref.WeakKeyDictionary[Engine, dict[Any, Executor]]] = weakref.WeakKeyDictionary()
 
 
-def own_engine(url: URL) -> AsyncEngine:
+def own_engine(url: URL, *, row_level_security: bool = False) -> AsyncEngine:
     """Make an engine whose connections the store holds itself."""
     if url.get_backend_name() == "sqlite":
         return create_async_engine(url, poolclass=StaticPool if is_memory(url) else NullPool)
-    return server_engine(url, "sessionstore", TIMEOUTS)
+    return server_engine(url, "sessionstore", settings_for(row_level_security=row_level_security))
 
 
 def dialect_for(engine: AsyncEngine, settings: StoreSettings) -> Dialect:
@@ -84,7 +84,8 @@ def _made(
 ) -> Executor:
     dialect = dialect_for(engine, settings)
     if not dialect.one_writer:
-        local = TIMEOUTS if pooler == TRANSACTION else {}
+        rows = settings_for(row_level_security=settings.row_level_security)
+        local = rows if pooler == TRANSACTION else {}
         return PostgresExecutor(dialect, engine.sync_engine, hold=owned, local=local)
     if is_memory(engine.url):
         if not isinstance(engine.pool, StaticPool):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from sessionstore.errors import SessionStoreError
-from sessionstore.statements.maintenance import EXEMPT, FILTERED, NOT_BYTEWISE, UNPROTECTED
+from sessionstore.statements.maintenance import EXEMPT, FILTERED, MISSING, NOT_BYTEWISE, UNPROTECTED
 
 _log: Final = logging.getLogger("sessionstore.guarantees")
 # Not on the standard error of a program that set up no logging, such as our own command line.
@@ -39,7 +39,7 @@ _told: Final[set[str]] = set()
 
 
 def check_database(facts: Mapping[str, str | None], *, row_level_security: bool = False) -> None:
-    """Refuse a PostgreSQL database that cannot keep the promises; tell once of what weakens them.
+    """Refuse a database that cannot keep the promises; tell once of what weakens them.
 
     Args:
         row_level_security: each transaction tells its tenant, and relies on it.
@@ -52,6 +52,11 @@ def check_database(facts: Mapping[str, str | None], *, row_level_security: bool 
         raise SessionStoreError(f"the database is encoded in {encoding}; sessionstore needs UTF8")
     if columns := facts.get(NOT_BYTEWISE):
         raise SessionStoreError(f"columns have not the collation C that they were made with, so pages break: {columns}")
+    if indexes := facts.get(MISSING):
+        raise SessionStoreError(
+            f"without these indexes messages with ids could be stored twice: {indexes}; "
+            "`sessionstore status` has the SQL that makes them"
+        )
     _check_row_security(facts, wanted=row_level_security)
     for name, value, consequence in weaknesses(facts):
         if name not in _told:

@@ -23,7 +23,17 @@ TIMEOUTS: Final = {
     "lock_timeout": str(int(limits.POSTGRES_LOCK_SECONDS * 1000)),
     "idle_in_transaction_session_timeout": str(int(limits.POSTGRES_IDLE_IN_TRANSACTION_SECONDS * 1000)),
 }
-"""What the store's own connections set: a client that vanished with a row locked does not block others for long."""
+"""A client that vanished with a row locked does not block others for long."""
+
+
+def settings_for(*, row_level_security: bool) -> dict[str, str]:
+    """What the store's own connections set.
+
+    Without row-level security it is off for the connection too: should somebody switch it on beside a running service,
+    statements fail, instead of finding nothing.
+    """
+    return TIMEOUTS if row_level_security else TIMEOUTS | {"row_security": "off"}
+
 
 UNNAMED: Final[Mapping[str, Any]] = MappingProxyType(
     {"statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}

@@ -90,6 +90,15 @@ def _estimating(name: str) -> Statement:
 ESTIMATE_MESSAGES: Final = _estimating(MESSAGES.name)
 ESTIMATE_METADATA: Final = _estimating(METADATA.name)
 
+NEXT_MESSAGE_TENANT: Final = fixed(
+    "backfill_next_message_tenant", select(func.min(m.tenant_id)).where(m.tenant_id > text("after_tenant"))
+)
+"""The tenant after another that has messages; NULL after the last."""
+
+NEXT_VALUE_TENANT: Final = fixed(
+    "backfill_next_value_tenant", select(func.min(d.tenant_id)).where(d.tenant_id > text("after_tenant"))
+)
+
 _MESSAGE: Final = (m.session_id, m.position)
 _AFTER_MESSAGE: Final = and_(m.tenant_id == TENANT, tuple_(*_MESSAGE) > tuple_(text("after_id"), number("after")))
 

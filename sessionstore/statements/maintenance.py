@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Select, Text, cast, column, func, literal_column, select, table, true
+from sqlalchemy import Select, Text, cast, column, func, literal_column, select, table, true, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sessionstore.dialects.base import Dialect
 from sessionstore.dialects.constructs import byte_length, database_clock, relation_exists
 from sessionstore.schema import (
+    TENANT_CONDITION,
     TENANT_POLICY,
-    TENANT_SETTING,
     TENANT_TABLES,
     Base,
     MaintenanceRow,
@@ -75,6 +75,9 @@ ROW_SECURITY: Final = {
             WHEN rolsuper THEN 'a superuser'
             WHEN rolbypassrls THEN 'exempt by BYPASSRLS'
             WHEN EXISTS (
+                SELECT FROM pg_roles r WHERE (r.rolsuper OR r.rolbypassrls) AND pg_has_role(r.oid, 'MEMBER')
+            ) THEN 'a member of a superuser, or of a role with BYPASSRLS'
+            WHEN EXISTS (
                 SELECT FROM pg_class WHERE oid IN ({tables}) AND pg_has_role(relowner, 'MEMBER')
             ) THEN 'the owner of the tables or a member of it'
         END
@@ -106,22 +109,44 @@ ROW_SECURITY: Final = {
 A policy of another name would let more rows through, if it applies to this role.
 """
 
-FACTS: Final = (*SERVER_SETTINGS, NOT_BYTEWISE, *ROW_SECURITY)
-"""What `GUARANTEES` gives, in this order."""
+MISSING: Final = "missing"
+"""The unique indexes that are not there."""
 
-_CONDITION: Final = f"(tenant_id = NULLIF(current_setting('{TENANT_SETTING}'::text, true), ''::text))"
-"""As PostgreSQL gives it back."""
+UNIQUE: Final = tuple(
+    sorted(str(index.name) for table in Base.metadata.tables.values() for index in table.indexes if index.unique)
+)
+
+FACTS: Final = (*SERVER_SETTINGS, NOT_BYTEWISE, MISSING, *ROW_SECURITY)
+"""What `GUARANTEES` gives, in this order."""
 
 
 @statement("guarantees")
 def GUARANTEES(db: Dialect) -> Any:  # noqa: N802  # as CLAIM
     """PostgreSQL only: `SERVER_SETTINGS`, NULL where it has no such setting, `NOT_BYTEWISE` and `ROW_SECURITY`."""
     settings = [func.current_setting(_quoted(name), true()).label(name) for name in SERVER_SETTINGS]
-    return select(*settings, _not_bytewise(db).scalar_subquery().label(NOT_BYTEWISE), *_row_security(db))
+    bytewise = _not_bytewise(db).scalar_subquery().label(NOT_BYTEWISE)
+    return select(*settings, bytewise, _missing(db).scalar_subquery().label(MISSING), *_row_security(db))
+
+
+@statement("missing_indexes")
+def MISSING_INDEXES(db: Dialect) -> Any:  # noqa: N802  # as CLAIM
+    """The names of the unique indexes that are not there; NULL if they all are."""
+    return _missing(db)
+
+
+def _missing(db: Dialect) -> Select[Any]:
+    # Not VALUES, whose columns have no names on SQLite.
+    wanted = union_all(*[select(_quoted(name).label("name")) for name in UNIQUE]).subquery("wanted")
+    name = wanted.c.name
+    if db.one_writer:
+        master = table("sqlite_master", column("name"))
+        return select(func.group_concat(name, _quoted(", "))).where(name.not_in(select(master.c.name)))
+    there = func.to_regclass(func.concat(_quoted(db.qualified("")), name))
+    return select(func.string_agg(name, _quoted(", "))).where(there.is_(None))
 
 
 def _row_security(db: Dialect) -> list[Any]:
-    doubled = _CONDITION.replace("'", "''")
+    doubled = TENANT_CONDITION.replace("'", "''")
     places = {
         "tables": ", ".join(f"to_regclass('{db.qualified(name)}')" for name in TENANT_TABLES),
         "policy": TENANT_POLICY,

@@ -20,17 +20,20 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
+    not_,
     null,
     or_,
     select,
     table,
     true,
     union_all,
+    values,
 )
+from sqlalchemy.dialects.postgresql import OID
 
 from sessionstore.dialects.base import Dialect
 from sessionstore.limits import STATUS_TENANTS
-from sessionstore.schema import Base
+from sessionstore.schema import TENANT_TABLES, Base, SchemaRow
 from sessionstore.statements.common import ONE, ZERO, fixed, s, statement, text
 from sessionstore.statements.verification import moment
 
@@ -287,3 +290,24 @@ FILE: Final = fixed(
     ),
 )
 """SQLite only: its version, then what the pragmas say on a connection of the store, and whether it has dbstat."""
+
+
+@statement("status_lacking_rights")
+def LACKING(db: Dialect) -> Any:  # noqa: N802  # as TABLES
+    """PostgreSQL only: what a service needs and this role has not, table and right."""
+    wanted = values(column("relation", Text), column("wanted", Text), name="wanted").data(
+        [(_text(name), _text(right)) for name, rights in _NEEDED.items() for right in rights]
+    )
+    relation = func.to_regclass(func.concat(_text(db.qualified("")), wanted.c.relation))
+    may = func.has_table_privilege(cast(relation, OID), wanted.c.wanted)
+    return (
+        select(wanted.c.relation, wanted.c.wanted)
+        .where(relation.is_not(None), not_(may))
+        .order_by(wanted.c.relation, wanted.c.wanted)
+    )
+
+
+_NEEDED: Final = {
+    **dict.fromkeys(TENANT_TABLES, ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    SchemaRow.__tablename__: ("SELECT",),
+}

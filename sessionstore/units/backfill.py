@@ -17,7 +17,6 @@ from sessionstore.codec import InvalidValue
 from sessionstore.dialects.base import Dialect, Row, Rows, Statement
 from sessionstore.limits import CHUNK_BYTES
 from sessionstore.statements import backfill as statements
-from sessionstore.statements.verification import NEXT_TENANT
 from sessionstore.stored import Stored
 from sessionstore.units.unit import Kind, Steps, Unit
 from sessionstore.units.verification import fitting
@@ -30,6 +29,7 @@ class Job(NamedTuple):
         what: for people, in one line.
         table: whose rows it looks at.
         estimate: tells about how many there are.
+        next_tenant: the one after another that has such rows, so that the others cost nothing.
         places: keys of the rows after a key, and the size of each row.
         rows: the rows after a key: the key, the encoded value, and the columns that follow from it.
         first: a key before all others of a tenant.
@@ -41,6 +41,7 @@ class Job(NamedTuple):
     what: str
     table: str
     estimate: Statement
+    next_tenant: Statement
     places: Statement
     rows: Statement
     first: tuple[Any, ...]
@@ -77,6 +78,7 @@ JOBS: Final = {
         what="role, plain, seed_id, phase_reached and evaluation_passed of messages, from their bodies",
         table="sessionstore_messages",
         estimate=statements.ESTIMATE_MESSAGES,
+        next_tenant=statements.NEXT_MESSAGE_TENANT,
         places=statements.MESSAGE_PLACES,
         rows=statements.MESSAGE_ROWS,
         first=("", -1),
@@ -88,6 +90,7 @@ JOBS: Final = {
         what="plain and value_key of metadata, from their values",
         table="sessionstore_metadata",
         estimate=statements.ESTIMATE_METADATA,
+        next_tenant=statements.NEXT_VALUE_TENANT,
         places=statements.VALUE_PLACES,
         rows=statements.VALUE_ROWS,
         first=("", ""),
@@ -130,7 +133,7 @@ def advance(name: str, *, limit: int) -> Unit[Row]:
         rows = yield from _page(job, tenant, key, limit)
         while not rows:
             # Only when nothing is left: rows that came in between may have pushed others out of the last batch.
-            tenant = (yield NEXT_TENANT(after_tenant=tenant))[0][0]
+            tenant = (yield job.next_tenant(after_tenant=tenant))[0][0]
             if tenant is None:
                 yield statements.SAVE(job=name, **_NOTHING, reached=None, finished=True)
                 return (yield statements.LOCK(job=name))[0][1:]

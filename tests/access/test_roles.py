@@ -21,8 +21,10 @@ from sessionstore import (
     VersionConflictError,
     migrate,
 )
+from sessionstore.backfill import backfill, backfills
 from sessionstore.roles import RoleNames, apply_roles, roles_sql
 from sessionstore.schema import FACTS_VIEWS, REVISION, TENANT_TABLES, VIEWS
+from sessionstore.status import status
 from tests.access.members import denied, fetched, run
 from tests.cli.conftest import Cli
 from tests.docs.markdown import blocks
@@ -309,3 +311,40 @@ def test_the_command(migrated: str, accounts: Members, tmp_path: Path) -> None:
     assert names.app in cli.run("db", "roles", "--apply", *options).stdout
     assert "plain lower-case" in cli.refused("db", "roles", "--apply", "--owner", "Owner")
     assert "PostgreSQL" in Cli("sqlite:///nowhere.db", tmp_path).refused("db", "roles", "--apply")
+
+
+async def test_tables_of_others_stay_theirs(migrated: str, accounts: Members) -> None:
+    """P12: whatever they are called."""
+    await run(migrated, "CREATE TABLE sessionstore_audit (id int)")
+    await apply_roles(migrated, names=accounts.names)
+    owned = await fetched(
+        migrated,
+        "SELECT relname::text FROM pg_class WHERE relname LIKE 'sessionstore%' AND relkind IN ('r', 'v') "
+        f"AND relowner <> '{accounts.names.owner}'::regrole",
+    )
+    assert owned == [("sessionstore_audit",)]
+
+
+async def test_the_service_sees_how_far_backfills_are_and_not_where(migrated: str, accounts: Members) -> None:
+    """P7: the key of the last row may be any tenant's."""
+    async with SessionRepository.connect(migrated) as sessions:
+        await backfill(sessions, "message-columns")
+    await apply_roles(migrated, names=accounts.names)
+    await accounts.join(migrated)
+    service = accounts.url(migrated, accounts.service)
+    async with SessionRepository.connect(service) as sessions:
+        assert [each.job for each in await backfills(sessions)] == ["message-columns"]
+        with pytest.raises(ReadOnlyStoreError):
+            await backfill(sessions, "message-columns", restart=True)
+    await denied(service, "SELECT after_key FROM sessionstore_backfills")
+
+
+async def test_a_status_says_which_rights_are_missing(migrated: str, accounts: Members) -> None:
+    """P12: by table and right; and nothing where none is."""
+    await apply_roles(migrated, names=accounts.names)
+    await accounts.join(migrated)
+    service = accounts.url(migrated, accounts.service)
+    async with SessionRepository.connect(service) as sessions:
+        assert (await status(sessions)).lacking == ()
+        await run(migrated, f"REVOKE INSERT ON sessionstore_messages FROM {accounts.names.app}")
+        assert (await status(sessions)).lacking == ("INSERT on sessionstore_messages",)

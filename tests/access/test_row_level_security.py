@@ -491,3 +491,43 @@ def test_the_command_line(service: str, protected: str, tmp_path: Path) -> None:
     assert "one tenant at a time" in cli.refused("--row-level-security", "list")
     assert "superuser" in Cli(protected, tmp_path).refused(*on, "list")
     assert "CREATE POLICY" in cli.run("db", "roles", "--row-level-security").stdout
+
+
+async def test_switched_on_beside_a_running_service(migrated: str, accounts: Members) -> None:
+    """P7, P12: what is open without the setting is refused from then on; nothing seems to be missing."""
+    await apply_roles(migrated, names=accounts.names)
+    await accounts.join(migrated)
+    async with SessionRepository.connect(accounts.url(migrated, accounts.service), tenant="acme") as sessions:
+        await sessions.append("s", {"role": "user"}, create=True)
+        await apply_roles(migrated, names=accounts.names, row_level_security=True)
+        for call in (
+            sessions.find("s"),
+            sessions.exists("s"),
+            sessions.list_sessions(),
+            sessions.delete("s"),
+            sessions.append("s", {"role": "user"}),
+            sessions.append("t", {"role": "user"}, create=True),
+        ):
+            with pytest.raises(ReadOnlyStoreError, match="lacks a right"):
+                await call
+
+
+async def test_a_policy_that_was_changed_is_made_anew(protected: str, service: str, accounts: Members) -> None:
+    """P12: by the command that the error names."""
+    await run(protected, f"ALTER POLICY {TENANT_POLICY} ON sessionstore_messages USING (true)")
+    with pytest.raises(SessionStoreError, match="sessionstore db roles --row-level-security"):
+        await SessionRepository.connect(service, tenant="acme", settings=ON).__aenter__()
+    await apply_roles(protected, names=accounts.names, row_level_security=True)
+    async with SessionRepository.connect(service, tenant="acme", settings=ON) as sessions:
+        assert not await sessions.exists("s")
+
+
+async def test_a_member_of_an_exempt_role(protected: str, service: str, accounts: Members) -> None:
+    """P12: it could become that role with one statement."""
+    name = accounts.service
+    await run(protected, f"CREATE ROLE {name}_exempt BYPASSRLS", f"GRANT {name}_exempt TO {name}")
+    try:
+        with pytest.raises(SessionStoreError, match="a member of a superuser"):
+            await SessionRepository.connect(service, tenant="acme", settings=ON).__aenter__()
+    finally:
+        await run(protected, f"DROP ROLE {name}_exempt")

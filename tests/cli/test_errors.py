@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from sessionstore import SessionRepository, SessionStoreError
 from sessionstore.cli import app
+from sessionstore.cli.running import At
+from sessionstore.cli.terminal import without_passwords
 from sessionstore.schema import REVISION
 from tests.cli.conftest import Cli, line
 
@@ -30,7 +32,10 @@ WRITING = (
     ("delete", "a"),
     ("import", "sessions.jsonl"),
 )
-NO_TABLES = f"the database has no sessionstore tables, this code needs {REVISION}; run: sessionstore db upgrade"
+NO_TABLES = (
+    f"the database has no sessionstore tables, or none that may be seen, this code needs {REVISION}; "
+    "run: sessionstore db upgrade"
+)
 
 
 @pytest.mark.parametrize("command", [*READING, *WRITING], ids=" ".join)
@@ -230,3 +235,15 @@ def test_the_version(no_database: Cli) -> None:
     words = no_database.run("--version").stdout.split()
     assert words[0] == "sessionstore"
     assert words[1][0].isdigit()
+
+
+def test_a_password_in_the_query_is_not_repeated(no_database: Cli) -> None:
+    """P11: nor anything else of a URL that is not known to be harmless."""
+    url = "postgresql://u@127.0.0.1:1/d?password=hunter2"
+    result = CliRunner().invoke(app, ["--database", url, "list"])
+    assert result.exit_code == 1
+    assert "hunter2" not in result.output
+    at = At(database=url, given=True)
+    assert "hunter2" not in at.upgrade_command
+    assert "--database" in At(database="postgresql://u@h/d?pooler=transaction", given=True).upgrade_command
+    assert without_passwords(f"x {url} y") == "x postgresql://u@127.0.0.1:1/d?password=*** y"

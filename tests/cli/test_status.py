@@ -62,7 +62,7 @@ def test_tables_of_another_revision(cli: Cli) -> None:
 def test_without_tables(no_database: Cli, unmigrated_postgres: Cli) -> None:
     """F10: a clear message, exit code 1, and no file."""
     for nothing in (no_database, unmigrated_postgres):
-        reason = f"the database has no sessionstore tables, this code needs {REVISION}"
+        reason = f"the database has no sessionstore tables, or none that may be seen, this code needs {REVISION}"
         assert nothing.refused("status") == f"{reason}; run: sessionstore db upgrade"
     assert list((no_database.folder / "nowhere").iterdir()) == []
 

@@ -22,6 +22,7 @@ DIALECTS: Final = (dialect_of("sqlite", "aiosqlite"), dialect_of("postgresql", "
 POSTGRESQL_ONLY: Final = {
     *("append", "guarantees"),
     *("status_patience", "status_server", "status_connections", "status_oldest_transaction"),
+    "status_lacking_rights",
 }
 """And the statements that delete victims together with their children."""
 
@@ -29,7 +30,7 @@ SQLITE_ONLY: Final = {"status_file"}
 
 OF_THE_SERVER: Final = {
     *("status_patience", "status_server", "status_connections", "status_oldest_transaction", "status_file"),
-    *("status_tables", "status_indexes", "status_sizes"),
+    *("status_tables", "status_indexes", "status_sizes", "status_lacking_rights", "missing_indexes"),
 }
 """What they give is not of the store: it differs between databases, and from one moment to the next."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from sessionstore import InvalidArgumentError, NewMessage, SessionRepository, StoreTimeoutError
 from sessionstore.backfill import JOBS, Backfill, backfill, backfills
+from sessionstore.dialects.base import Bound, Call, Dialect
 from sessionstore.statements import backfill as statements
 from sessionstore.units import backfill as units
 from sessionstore.units.unit import Unit
@@ -23,7 +24,6 @@ from tests.support.repositories import execute
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sessionstore.dialects.base import Dialect
     from sessionstore.units.unit import Steps
 
 DAMAGE = """
@@ -230,6 +230,25 @@ async def test_large_rows_make_small_batches(store: SessionRepository, monkeypat
     steps = [after - before for before, after in itertools.pairwise(seen)]
     assert max(steps) < 30
     assert seen[-1] == MESSAGES
+
+
+async def test_tenants_without_such_rows_cost_nothing(lasting_url: str) -> None:
+    """P10: however many there are."""
+    sent: list[str] = []
+    async with SessionRepository.connect(lasting_url) as sessions:
+        for number in range(30):
+            await sessions.for_tenant(f"t{number:02}").create("s")
+        await sessions.for_tenant("t15").set_metadata("s", {"k": 1})
+        bind = Dialect.bind
+
+        def noting(db: Dialect, call: Call) -> Bound:
+            sent.append(call.statement.name)
+            return bind(db, call)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Dialect, "bind", noting)
+            assert (await backfill(sessions, "metadata-columns")).seen == 1
+    assert len(sent) < 20
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ MEASURED: Final = {
     "P5": "6 erasures killed between batches and 9 cut off, finished by calling again: left over 0",
     "P6": "160 pruners killed beside eight writers: of 1,053 sessions in use deleted 0, left half 0",
     "P7": "every verb with a foreign id on every way, answered as a missing one, by type and text; every statement "
-    "names the tenant, twenty-one listed ones apart",
+    "names the tenant, twenty-five listed ones apart",
     "P8": "every row of the catalogue of bad input: one verdict on both; recorded conversations come back equal",
     "P9": "40 races of eight processes and 24 kills before a random statement on each database, from the oldest "
     "revision with rows: one head, nothing lost, nothing half; beside eight writers and a long report the change "

@@ -17,7 +17,9 @@ from sessionstore.executors.guarantees import check_connection, check_database
 from sessionstore.executors.postgresql import _Run
 from sessionstore.executors.sqlite import configure
 from sessionstore.migrate import upgrade
+from sessionstore.status import status
 from tests.support.invariants import connect_postgres
+from tests.support.repositories import execute
 from tests.support.templates import new_database_name, sqlite_url
 
 if TYPE_CHECKING:
@@ -291,3 +293,27 @@ async def test_a_role_that_only_reads(postgres_database: str, told: list[str]) -
     async with SessionRepository.connect(postgres_database) as sessions:
         assert not await sessions.exists("s")
     assert sum("default_transaction_read_only=on" in line for line in told) == 1
+
+
+async def test_a_missing_unique_index(shared_url: str) -> None:
+    """P3: without it a retry would store a message twice, so the store is refused; what `status` says mends it."""
+    async with SessionRepository.connect(shared_url) as sessions:
+        await sessions.append("s", {"role": "user"}, create=True)
+        await execute(sessions, "DROP INDEX uq_sessionstore_messages_message_id")
+        await execute(sessions, "DROP INDEX ix_sessionstore_sessions_activity")
+    for _ in range(2):
+        with pytest.raises(
+            SessionStoreError, match="stored twice: uq_sessionstore_messages_message_id; `sessionstore st"
+        ):
+            await SessionRepository.connect(shared_url).__aenter__()
+    broken = SessionRepository.connect(shared_url)
+    found = await status(broken)
+    assert [(repair.index, repair.what.partition(": ")[2]) for repair in found.repairs] == [
+        ("uq_sessionstore_messages_message_id", "missing"),
+        ("ix_sessionstore_sessions_activity", "missing"),
+    ]
+    for repair in found.repairs:
+        await execute(broken, repair.sql.replace(" CONCURRENTLY", ""))
+    await broken.aclose()
+    async with SessionRepository.connect(shared_url) as sessions:
+        assert (await status(sessions)).repairs == ()

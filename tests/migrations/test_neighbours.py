@@ -6,9 +6,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sessionstore import migrate
+from sessionstore import SessionRepository, StoreSettings, migrate
 from sessionstore.errors import InvalidArgumentError, SchemaOutOfDateError, SessionStoreError
 from sessionstore.schema import REVISION, VIEWS
+from sessionstore.status import status
+from sessionstore.upkeep import maintain
 from tests.migrations.databases import VERSION_TABLE, catalog, execute, fetch
 
 SERVICE = [
@@ -90,6 +92,15 @@ async def test_a_connection_of_the_callers_pool_gets_its_settings_back(postgres_
             locks = await connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
             assert locks.scalar() == 0
     await engine.dispose()
+
+
+@pytest.mark.parametrize("schema", ["order", "user", "select"])
+async def test_schemas_with_the_names_of_keywords(postgres_empty: str, schema: str) -> None:
+    await migrate.upgrade(postgres_empty, schema=schema)
+    async with SessionRepository.connect(postgres_empty, settings=StoreSettings(schema=schema)) as sessions:
+        await sessions.append("s", {"role": "user"}, create=True)
+        await maintain(sessions)
+        assert (await status(sessions)).repairs == ()
 
 
 @pytest.mark.parametrize("schema", ["", "Upper", 'a"b', "a; DROP TABLE x", "pg" + "x" * 62])
