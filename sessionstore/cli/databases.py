@@ -175,7 +175,7 @@ async def sql(
 )
 async def backfill(
     at: At,
-    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Which one; without it, how far all are.")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="message-columns or metadata-columns; without it, how far both are.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Look at every row again.")] = False,
     batch: Annotated[
         int, typer.Option("--batch", metavar="N", help="Most rows of a transaction.", min=1, max=10_000)

@@ -192,7 +192,7 @@ def test_a_reader_beside_a_writer(sqlite_cli: Cli) -> None:
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert len(sqlite_cli.json("list")["sessions"]) == 1
-        error = sqlite_cli.refused("--timeout", "0.3", "trim", "a", "--keep-last", "0")
+        error = sqlite_cli.refused("--timeout", "2", "trim", "a", "--keep-last", "0")
         assert "locked" in error
         other.execute("ROLLBACK")
     assert sqlite_cli.run("trim", "a", "--keep-last", "0").stdout == "0 messages kept\n"
