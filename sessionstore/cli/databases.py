@@ -10,7 +10,7 @@ from sessionstore import backfill as backfilling
 from sessionstore.backfill import Backfill
 from sessionstore.cli import roles
 from sessionstore.cli.progress import Bar
-from sessionstore.cli.running import At, command, confirm
+from sessionstore.cli.running import DEFAULT_DATABASE, At, command, confirm
 from sessionstore.cli.terminal import how_far, note, one_line, out, plural, print_json, print_raw, table
 from sessionstore.limits import BACKFILL_BATCH
 
@@ -56,11 +56,14 @@ async def upgrade(
     Any number of replicas may do so at once, and be killed at any moment:
     running it again finishes.
     """
+    if at.database == DEFAULT_DATABASE and not at.given:
+        note(f"no database was named, so it is {DEFAULT_DATABASE} in this folder", style="dim")
     reached = await _migrate().upgrade(at.database, to=to, schema=at.schema, timeout_seconds=patience)
     if at.as_json:
         print_json({"revision": reached})
     else:
-        out().print(f"the database is at revision {reached}")
+        past = ", which is past the one asked for: nothing was done" if to not in {"head", reached} else ""
+        out().print(f"the database is at revision {reached}{past}")
 
 
 @command(
@@ -175,7 +178,10 @@ async def sql(
 )
 async def backfill(
     at: At,
-    job: Annotated[str | None, typer.Argument(metavar="JOB", help="message-columns or metadata-columns; without it, how far both are.")] = None,
+    job: Annotated[
+        str | None,
+        typer.Argument(metavar="JOB", help="message-columns or metadata-columns; without it, how far they are."),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Look at every row again.")] = False,
     batch: Annotated[
         int, typer.Option("--batch", metavar="N", help="Most rows of a transaction.", min=1, max=10_000)
