@@ -14,7 +14,7 @@ from sessionstore import migrate
 from sessionstore.dialects.urls import normalize_url
 from sessionstore.errors import StoreBusyError
 from sessionstore.schema import REVISION
-from tests.migrations.databases import VERSION_TABLE, bare, catalog, execute, fetch, rows_of, tables_of
+from tests.migrations.databases import VERSION_TABLE, bare, catalog, execute, fetch, given_up, rows_of, tables_of
 from tests.migrations.freeze import load
 from tests.migrations.processes import Ended, migrate_at_once
 from tests.support.faults_counts import rounds
@@ -152,15 +152,10 @@ async def test_postgresql_tries_again_where_a_table_was_locked(postgres_empty: s
     await other.execute("BEGIN")
     await other.execute(f"LOCK TABLE {VERSION_TABLE}")
     upgrade = asyncio.create_task(migrate.upgrade(postgres_empty))
-    # The server says when the first try has been given up: the migration sleeps on the connection of its lock.
-    watcher = await bare(postgres_empty)
-    query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND pid <> pg_backend_pid()"
-    while not await watcher.fetchval(query):
+    while not await given_up(postgres_empty):
         assert not upgrade.done()
-        await asyncio.sleep(0)
     await other.execute("ROLLBACK")
     assert await upgrade == REVISION
-    await watcher.close()
     await other.close()
 
 
