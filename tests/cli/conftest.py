@@ -73,11 +73,11 @@ class Cli:
 
         return asyncio.run(inside())
 
-    def process(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    def process(self, *arguments: str, module: str = "sessionstore", **options: Any) -> subprocess.Popen[bytes]:
         """Start a command in a process of its own."""
         environment = {**os.environ, DATABASE_VARIABLE: self.url, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
         streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        command = [sys.executable, "-m", "sessionstore", *arguments]
+        command = [sys.executable, "-m", module, *arguments]
         process: subprocess.Popen[bytes] = subprocess.Popen(
             command, cwd=self.folder, env=environment, **(streams | options)
         )

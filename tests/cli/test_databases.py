@@ -68,6 +68,18 @@ def test_back_and_forth(cli: Cli) -> None:
     assert cli.run("db", "downgrade", "--to", "base").stdout == "there are no sessionstore tables\n"
 
 
+def test_nobody_is_asked_for_json(cli: Cli) -> None:
+    """P9, F14: going back without --yes is refused, and nothing was done."""
+    assert "there is nobody to ask: add --yes" in cli.misused("db", "downgrade", "--to", "0001", "--json")
+    assert cli.json("db", "check") == {"ok": True}
+
+
+def test_an_upgrade_goes_no_way_back(cli: Cli) -> None:
+    """P9: to an older revision there is nothing to do."""
+    assert cli.json("db", "upgrade", "--to", "0002") == {"revision": REVISION}
+    assert cli.json("db", "check") == {"ok": True}
+
+
 def test_the_history(cli: Cli) -> None:
     lines = cli.run("db", "history").stdout.splitlines()
     assert [line[:6] for line in lines] == ["  0001", "  0002", "* 0003"]
@@ -108,13 +120,18 @@ def test_a_backfill_that_is_killed_goes_on(cli: Cli) -> None:
     bodies = [{"role": "user", "seed_id": f"s{at}"} for at in range(200)]
     cli.store(lambda sessions: sessions.append("s", *bodies, create=True))
     cli.store(lambda sessions: execute(sessions, "UPDATE sessionstore_messages SET seed_id = NULL"))
-    process = cli.process("db", "backfill", "message-columns", "--batch", "5", "--pause", "0.05")
-    while not any(found.seen > 20 for found in cli.store(backfills)):
-        assert process.poll() is None
+    process = cli.process("db", "backfill", "message-columns", "--batch", "5", module="tests.support.stepped")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for _ in range(4):
+        assert process.stdout.readline() == b"batch\n"
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    assert process.stdout.readline() == b"batch\n"
     process.kill()
     process.communicate()
     [left] = cli.store(backfills)
-    assert 20 < left.seen < 200
+    assert (left.seen, left.finished_at) == (20, None)
     assert cli.run("db", "backfill", "message-columns").stdout == "200 rows seen, 200 changed\n"
     found = cli.store(lambda sessions: rows(sessions, "SELECT count(*) FROM sessionstore_messages WHERE seed_id <> ''"))
     assert found == [(200,)]

@@ -9,17 +9,17 @@ from sessionstore import SessionRepository
 from sessionstore.backfill import backfill
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+def _wait(_: object) -> None:
+    """Say a word, and wait for a line."""
+    sys.stdout.write("batch\n")
     sys.stdout.flush()
+    sys.stdin.readline()
 
 
 async def main() -> None:
-    """Say a word after each batch, and rest after it."""
+    """Begin no batch before it is told to."""
     async with SessionRepository.connect(sys.argv[1]) as sessions:
-        await backfill(
-            sessions, "message-columns", batch_rows=100, pause_seconds=0.1, on_progress=lambda _: _say("batch")
-        )
+        await backfill(sessions, "message-columns", batch_rows=100, on_progress=_wait)
 
 
 if __name__ == "__main__":

@@ -322,7 +322,7 @@ async def test_a_table_that_others_keep_locked(postgres_database: str, monkeypat
 
 async def test_a_part_that_takes_too_long(postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server itself ends it, whatever becomes of whoever asked."""
-    monkeypatch.setattr("sessionstore.units.status.STATUS_STATEMENT_SECONDS", 0.1)
+    monkeypatch.setattr("sessionstore.units.status.STATUS_STATEMENT_SECONDS", 2.0)
     rights = ("GRANT SELECT ON ALL TABLES IN SCHEMA public TO ROLE",)
     slow = "CREATE POLICY slow ON sessionstore_schema USING (pg_sleep(60)::text <> 'x')"
     await server_does(postgres_database, "ALTER TABLE sessionstore_schema ENABLE ROW LEVEL SECURITY", slow)

@@ -54,6 +54,19 @@ async def bare(url: str) -> asyncpg.Connection:
     return await asyncpg.connect(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False))
 
 
+async def given_up(url: str) -> bool:
+    """Whether a migration of a PostgreSQL database has given up a try: it sleeps on the connection of its lock.
+
+    It says nothing else there until it has tried again, so that nobody who looks comes too late.
+    """
+    query = """
+        SELECT 1 FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'sessionstore-migrate'
+        AND query LIKE 'SELECT pg_sleep%'
+    """
+    return bool(await fetch(url, query))
+
+
 def files_in(folder: Path) -> list[str]:
     """The names of what is there."""
     return sorted(path.name for path in folder.iterdir())

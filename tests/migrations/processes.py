@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -38,11 +39,23 @@ async def ended(process: asyncio.subprocess.Process, given: bytes | None = None)
     return Ended(process.returncode, output.decode(), errors.decode())
 
 
-async def migrate_at_once(url: str, count: int, kill_at: int | None = None) -> list[Ended]:
-    """Let so many processes migrate one database, all let go when the last one is ready."""
+async def migrate_at_once(
+    url: str, count: int, kill_at: int | None = None, *, first_for: float | None = None
+) -> list[Ended]:
+    """Let so many processes migrate one database, all let go when the last one is ready.
+
+    Args:
+        kill_at: before which of its statements each kills itself; with 0 each counts and measures them.
+        first_for: seconds after which the first of them is killed, wherever it is then.
+    """
     arguments = [url] if kill_at is None else [url, str(kill_at)]
     workers = [await start("-m", "tests.migrations.worker", *arguments) for _ in range(count)]
     for worker in workers:
         assert worker.stdout is not None
         assert await worker.stdout.readline() == b"ready\n"
-    return list(await asyncio.gather(*(ended(worker, b"go\n") for worker in workers)))
+    ends = asyncio.gather(*(ended(worker, b"go\n") for worker in workers))
+    if first_for is not None:
+        await asyncio.sleep(first_for)
+        with contextlib.suppress(ProcessLookupError):
+            workers[0].kill()
+    return list(await ends)

@@ -4,22 +4,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import make_url
 
 from sessionstore import migrate
 from sessionstore.dialects.urls import normalize_url
 from sessionstore.errors import StoreBusyError
 from sessionstore.schema import REVISION
-from tests.migrations.databases import VERSION_TABLE, bare, catalog, execute, fetch, rows_of, tables_of
+from tests.migrations.databases import VERSION_TABLE, bare, catalog, execute, fetch, given_up, rows_of, tables_of
 from tests.migrations.freeze import load
 from tests.migrations.processes import Ended, migrate_at_once
+from tests.migrations.worker import before_each
 from tests.support.faults_counts import rounds
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SUCCEEDED = Ended(0, f"{REVISION}\n", "")
@@ -73,20 +78,50 @@ async def test_eight_processes_again_and_again(empty_url: str) -> None:
 
 @pytest.mark.processes
 @pytest.mark.timeout(1800)
-async def test_killed_at_any_moment(empty_url: str) -> None:
-    """P9: before any statement of an upgrade, one of several processes that want the same; 24 times in full."""
-    chance = random.Random(24)
-    cut_short = 0
+async def test_killed_at_any_statement(empty_url: str) -> None:
+    """P9: one process, or each of several in turn; 24 times in full."""
+    chance, killed = random.Random(24), Ended(-9, "", "")
+    last, _ = await measured(empty_url)
     for _ in range(rounds(3, 24)):
-        await load("0001", empty_url)
-        before = await rows_of(empty_url, await tables_of(empty_url))
-        killed, *others = await migrate_at_once(empty_url, chance.choice([1, 1, 3]), kill_at=chance.randrange(1, 60))
-        cut_short += killed.status == -9
-        assert all(each.status in {0, -9} for each in (killed, *others)), (killed, *others)
+        before = await filled(empty_url)
+        count, statement = chance.choice([1, 1, 3]), chance.randint(1, last)
+        # Whoever takes over dies at the same statement, if not before it while it waits.
+        assert await migrate_at_once(empty_url, count, kill_at=statement) == [killed] * count, statement
         assert await migrate.upgrade(empty_url) == REVISION
         await check_migrated(empty_url, before)
         await clear(empty_url)
-    assert cut_short, "nobody was killed: this test has tested nothing"
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(1800)
+async def test_killed_at_any_moment(empty_url: str) -> None:
+    """P9: from outside, in the middle of a statement or a COMMIT, beside others that finish; 24 times in full."""
+    chance = random.Random(25)
+    _, seconds = await measured(empty_url)
+    for _ in range(rounds(3, 24)):
+        before = await filled(empty_url)
+        count, moment = chance.choice([1, 1, 3]), chance.uniform(0, seconds)
+        killed, *others = await migrate_at_once(empty_url, count, first_for=moment)
+        assert killed in {SUCCEEDED, Ended(-9, "", ""), SUCCEEDED._replace(status=-9)}  # after it was done, perhaps
+        assert others == [SUCCEEDED] * len(others)
+        assert await migrate.upgrade(empty_url) == REVISION
+        await check_migrated(empty_url, before)
+        await clear(empty_url)
+
+
+async def filled(url: str) -> dict[str, list[Any]]:
+    """Make the tables of the oldest release; their rows."""
+    await load("0001", url)
+    return await rows_of(url, await tables_of(url))
+
+
+async def measured(url: str) -> tuple[int, float]:
+    """How many statements an upgrade from the oldest release takes in a process of its own, and how long it is."""
+    await filled(url)
+    [done] = await migrate_at_once(url, 1, kill_at=0)
+    await clear(url)
+    count, seconds = done.output.split()
+    return int(count), float(seconds)
 
 
 async def clear(url: str) -> None:
@@ -152,15 +187,10 @@ async def test_postgresql_tries_again_where_a_table_was_locked(postgres_empty: s
     await other.execute("BEGIN")
     await other.execute(f"LOCK TABLE {VERSION_TABLE}")
     upgrade = asyncio.create_task(migrate.upgrade(postgres_empty))
-    # The server says when the first try has been given up: the migration sleeps on the connection of its lock.
-    watcher = await bare(postgres_empty)
-    query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND pid <> pg_backend_pid()"
-    while not await watcher.fetchval(query):
+    while not await given_up(postgres_empty):
         assert not upgrade.done()
-        await asyncio.sleep(0)
     await other.execute("ROLLBACK")
     assert await upgrade == REVISION
-    await watcher.close()
     await other.close()
 
 
@@ -182,10 +212,53 @@ async def test_a_migration_of_this_process_that_does_not_end(empty_url: str) -> 
 
 
 async def test_a_cancelled_upgrade_leaves_no_lock(empty_url: str) -> None:
-    task = asyncio.create_task(migrate.upgrade(empty_url))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await migrate.upgrade(empty_url) == REVISION
-    await execute(empty_url, "UPDATE sessionstore_schema SET id = 1")
+    """P9: at ten moments from its first statement to its last."""
+    seen: list[int] = []
+    await upgraded(empty_url, seen.append)
+    for at in range(10):
+        await clear(empty_url)
+        statement = 1 + at * (len(seen) - 1) // 9
+        with pytest.raises(asyncio.CancelledError):
+            await upgraded(empty_url, cancelling(asyncio.get_running_loop(), statement))
+        await unlocked(empty_url)
+        assert await migrate.upgrade(empty_url) == REVISION
+        await check_migrated(empty_url, {})
+
+
+async def upgraded(url: str, act: Callable[[int], object]) -> str:
+    """Upgrade in a task of its own, and do something before each of its statements."""
+    end = before_each(act)
+    try:
+        return await asyncio.create_task(migrate.upgrade(url), name="upgrade")
+    finally:
+        end()
+
+
+def cancelling(loop: asyncio.AbstractEventLoop, last: int) -> Callable[[int], None]:
+    """Cancel that task before its so-many-th statement, which on SQLite is in a thread."""
+
+    def cancel() -> None:
+        for task in asyncio.all_tasks(loop):
+            if task.get_name() == "upgrade":
+                task.cancel()
+
+    def act(number: int) -> None:
+        if number == last:
+            loop.call_soon_threadsafe(cancel)
+
+    return act
+
+
+async def unlocked(url: str) -> None:
+    """Wait until the migration holds no lock: for a thread that ends its work, or a server that was told to go."""
+    await until(lambda: not migrate._guard.locked())
+    if url.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(make_url(url).database or "", timeout=0, isolation_level=None)) as file:
+            file.execute("BEGIN EXCLUSIVE")
+        return
+    query = """
+        SELECT l.locktype, l.mode FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+        WHERE a.datname = current_database() AND a.application_name = 'sessionstore-migrate'
+    """
+    while await fetch(url, query):  # noqa: ASYNC110  # the server has no event
+        await asyncio.sleep(0.01)
