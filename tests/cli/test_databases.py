@@ -42,7 +42,9 @@ def test_the_script_needs_no_database(no_database: Cli) -> None:
 
 def test_the_default_database_is_in_this_folder(no_database: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(no_database.folder)
-    no_database.run("db", "upgrade", SESSIONSTORE_DATABASE_URL=None)
+    told = no_database.run("db", "upgrade", SESSIONSTORE_DATABASE_URL=None)
+    assert told.stderr == "no database was named, so it is sqlite:///sessionstore.db in this folder\n"
+    assert no_database.run("db", "upgrade").stderr == ""
     assert (no_database.folder / "sessionstore.db").exists()
     assert no_database.run("list", SESSIONSTORE_DATABASE_URL="").stdout == "there are no sessions\n"
 
