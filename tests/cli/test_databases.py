@@ -71,7 +71,7 @@ def test_back_and_forth(cli: Cli) -> None:
 
 
 def test_nobody_is_asked_for_json(cli: Cli) -> None:
-    """P9, F14: going back without --yes is refused, and nothing was done."""
+    """P9: going back without --yes is refused, and nothing was done."""
     assert "there is nobody to ask: add --yes" in cli.misused("db", "downgrade", "--to", "0001", "--json")
     assert cli.json("db", "check") == {"ok": True}
 
