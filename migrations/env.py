@@ -311,20 +311,66 @@ def _create_schema(connection: Connection, schema: str) -> None:
 # --- scripts ------------------------------------------------------------------------------------
 
 
+ADVICE: Final = """\
+-- For PostgreSQL. Stop at the first error: psql -v ON_ERROR_STOP=1 -f this-file.sql
+-- Each transaction first makes sure that the database is where this script expects it, and does nothing elsewhere."""
+
+# No line within these ends a statement: there are tools that cut scripts at a semicolon before a line's end.
+EMPTY: Final = """\
+DO $$ BEGIN
+  IF to_regclass('sessionstore_schema') IS NOT NULL THEN RAISE EXCEPTION
+    'this script is for a database without sessionstore tables; nothing was done'; END IF; END $$;"""
+
+AT: Final = f"""\
+DO $$ BEGIN
+  IF NOT EXISTS (SELECT FROM sessionstore_schema s, {VERSION_TABLE} v
+    WHERE s.revision = '{{revision}}' AND v.version_num = '{{revision}}') THEN RAISE EXCEPTION
+    'this step is for a database at revision {{revision}}, and this one is at %; nothing was done',
+    (SELECT revision FROM sessionstore_schema); END IF; END $$;"""  # noqa: S608 - a constant, and an id of ours
+
+
 def write_script(schema: str | None) -> None:
     """Write SQL for a PostgreSQL database whose changes go through somebody else's hands."""
+    expected: set[str] = set()
+
+    def reached(heads: set[str], **_: object) -> None:
+        expected.clear()
+        expected.update(heads)
+        if not heads:  # the next script for an empty database makes it anew
+            context.execute(f"DROP TABLE {VERSION_TABLE}")
+
     configure(
         dialect_name="postgresql",
         literal_binds=True,
         transaction_per_migration=True,
         version_table_schema=schema,
+        on_version_apply=reached,
     )
+    written = context.get_context()
+    expected.update(written.get_current_heads())
+    _guard_transactions(written.impl, expected)
+    written.impl.static_output(ADVICE)
     if schema is not None:
-        if context.get_starting_revision_argument() is None:
+        if not expected:
             context.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
         context.execute(f'SET search_path TO "{schema}"')
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _guard_transactions(written: Any, expected: set[str]) -> None:
+    """Let every transaction of a script begin with a look at where the database is.
+
+    `psql` goes on after an error if it is not told otherwise: what comes after a revision that failed has to fail too.
+    """
+    begin = written.emit_begin
+
+    def begin_guarded() -> None:
+        begin()
+        # Not executed: a statement with bound parameters would take a colon or a % for its own.
+        written.static_output(AT.format(revision=min(expected)) if expected else EMPTY)
+
+    written.emit_begin = begin_guarded
 
 
 def _script_schema() -> str | None:
