@@ -76,6 +76,10 @@ LOCK_STATES: Final = frozenset({"40001", "40P01", "55P03"})
 """Serialization failure, deadlock, lock timeout: the transaction is gone, and doing it again is right."""
 
 
+def _never(_connection: Connection) -> bool:
+    return False
+
+
 def run() -> None:
     """Choose the way by what `config.attributes` and the command line say."""
     attributes = context.config.attributes
@@ -87,7 +91,7 @@ def run() -> None:
             attributes.get("schema"),
             attributes["deadline"],
             lifeline=attributes.get("lifeline"),
-            is_done=attributes["is_done"],
+            is_done=attributes.get("is_done", _never),
         )
     else:
         run_from_command_line()
@@ -130,7 +134,7 @@ def migrate(
     deadline: float,
     *,
     lifeline: Lifeline | None = None,
-    is_done: Callable[[Connection], bool] = lambda _: False,
+    is_done: Callable[[Connection], bool] = _never,
 ) -> None:
     """Run the migrations on an open connection that has no transaction.
 
@@ -145,8 +149,10 @@ def migrate(
         raise InvalidArgumentError("migrations need a connection without a transaction under way")
     if connection.dialect.name == "sqlite":
         migrate_sqlite(connection, deadline, is_done)
-    elif lifeline is not None:
-        migrate_postgresql(connection, schema, deadline, lifeline, is_done)
+        return
+    if lifeline is None:
+        raise InvalidArgumentError("a connection of PostgreSQL is migrated by sessionstore.migrate.upgrade_connection")
+    migrate_postgresql(connection, schema, deadline, lifeline, is_done)
 
 
 def configure(**options: Any) -> None:

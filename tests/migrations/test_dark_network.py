@@ -15,12 +15,14 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sessionstore import StoreTimeoutError, StoreUnavailableError, limits, migrate
 from sessionstore.schema import REVISION
 from tests.migrations.databases import bare, fetch
+from tests.migrations.processes import ROOT, ended, start
 from tests.migrations.revisions import NEXT
 from tests.support.faults_proxy import Break, Proxy
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.migrations.revisions import Revisions
 
@@ -140,6 +142,33 @@ async def test_a_call_in_the_dark_can_be_cancelled(postgres_empty: str, monkeypa
             await asyncio.wait_for(task, PATIENCE_SECONDS)
         assert not migrate._guard.locked()
     assert await migrate.upgrade(postgres_empty) == REVISION
+
+
+@pytest.mark.processes
+async def test_alembic_itself_in_the_dark(postgres_empty: str, tmp_path: Path) -> None:
+    """P4, P9: the same by Alembic's own command."""
+    async with Proxy(postgres_empty) as proxy:
+        proxy.once_requested(lambda request: "pg_try_advisory_lock" in request.query, Break.DARK)
+        arguments = ("-c", str(ROOT / "alembic.ini"), "-x", f"url={proxy.url}", "-x", "timeout=0.5", "upgrade", "head")
+        done = await ended(await start("-m", "alembic", *arguments, cwd=tmp_path))
+        assert proxy.is_dark
+    assert done.status != 0
+    assert "nothing was changed" in done.errors
+
+
+async def test_an_open_connection_in_the_dark(postgres_empty: str) -> None:
+    """P4, P9: of a caller who has one."""
+    async with Proxy(postgres_empty) as proxy:
+        engine = create_async_engine(proxy.url)
+        async with engine.connect() as connection:
+            AT_WORK["statement"](proxy)
+            call = migrate.upgrade_connection(connection, timeout_seconds=600)
+            assert "in the middle of a migration" in await refused(call, maybe_committed=True)
+            await connection.invalidate()
+        proxy.lighten()
+        async with engine.connect() as connection:
+            assert await migrate.upgrade_connection(connection) == REVISION
+        await engine.dispose()
 
 
 async def test_a_revision_at_work_is_not_cut(postgres_empty: str, revisions: Revisions) -> None:
