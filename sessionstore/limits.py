@@ -117,6 +117,20 @@ RETRY_FIRST_SECONDS = 0.01
 RETRY_MAX_SECONDS = 0.5
 """Back-off between tries: doubled from the first to the largest, each with full jitter."""
 
+# --- migrations of PostgreSQL -------------------------------------------------------------------
+
+MIGRATION_GRACE_SECONDS = 1.0
+"""What a wait for others gets beyond its time, so that a server that is there can still say what was in the way."""
+
+MIGRATION_PULSE_SECONDS = 5.0
+"""How often the server is asked whether it is there while revisions run: little for it, soon for whoever waits."""
+
+MIGRATION_ANSWER_SECONDS = 30.0
+"""How long an answer may take: a server that builds an index of a full table may be slow, and is not gone for that."""
+
+MIGRATION_CUT_SECONDS = 0.1
+"""How long work whose connections were closed may take to notice by itself: what is left then is connecting."""
+
 # --- telemetry ----------------------------------------------------------------------------------
 
 TENANT_HASH_BYTES = 6

@@ -10,17 +10,17 @@ import asyncio
 import contextlib
 import io
 import math
-import os
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, cast
 
 from alembic import command
 from alembic.util import CommandError
-from asyncpg import ClientConfigurationError, InterfaceError, PostgresError
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import URL, column, create_engine, inspect, select, table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -38,19 +38,32 @@ from sessionstore.dialects.urls import (
     sqlite_file,
 )
 from sessionstore.errors import (
+    CorruptStoreError,
     InvalidArgumentError,
     SchemaOutOfDateError,
     SessionStoreError,
     StoreBusyError,
     StoreTimeoutError,
 )
+from sessionstore.executors.files import make_private
+from sessionstore.executors.lifeline import Lifeline
 from sessionstore.executors.servers import server_engine
-from sessionstore.executors.translate import BAD_OPTION, cause_of
-from sessionstore.revisions import Migration, config, head, history, known, location, place
+from sessionstore.limits import OPERATION_TIMEOUT_SECONDS
+from sessionstore.revisions import (
+    Migration,
+    compatible_from,
+    config,
+    head,
+    history,
+    known,
+    location,
+    place,
+)
 from sessionstore.settings import StoreSettings
+from sessionstore.units.store import misfit, upgrade_command
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from sqlalchemy import Connection
 
@@ -68,12 +81,17 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_Work = Callable[["Connection", Lifeline | None], _T | None]
+"""Blocking work on a connection without a transaction; of PostgreSQL, with what bounds its waits."""
 
 _TIMEOUT_SECONDS: Final = 60.0
 """Default patience with others that migrate: longer than a revision takes, shorter than most deploys wait."""
 
 _LONGEST_SECONDS: Final = 86_400.0
 """More patience is cut to a day, which every clock and lock below can count in."""
+
+_VERSION_TABLE: Final = "sessionstore_alembic_version"
+"""Alembic's own. A team that runs our revisions in its own history has none of that name."""
 
 _POLL_SECONDS: Final = 0.02
 """Between two looks at the guard of this process."""
@@ -102,7 +120,8 @@ async def upgrade(
             Through `?pooler=transaction` only what is left to do can be found out.
         to: `"head"` or a revision.
         schema: the PostgreSQL schema of the tables, created if it is missing.
-        timeout_seconds: how long to wait for others that migrate the same database, or lock its tables.
+        timeout_seconds: how long to wait for others: to connect, for those that migrate the same database or lock its
+            tables, for a look at where it is. Revisions at work are not cut: see `sessionstore.executors.lifeline`.
 
     Returns:
         The revision the database is at.
@@ -112,6 +131,8 @@ async def upgrade(
             to do through a pooler in transaction mode.
         SchemaOutOfDateError: newer code has migrated the database, and this code can no longer work with it.
         StoreBusyError: others held the locks until the time was up. Nothing was done.
+        StoreTimeoutError: the server did not answer in time, or not any more; `maybe_committed` if revisions had begun.
+        CorruptStoreError: the row of `sessionstore_schema` is missing; the text has the INSERT that puts it back.
         StoreUnavailableError: no connection.
         ReadOnlyStoreError: the file or the role may not be changed.
     """
@@ -140,7 +161,7 @@ async def downgrade(
 
     Raises:
         SchemaOutOfDateError: the database is at a revision this code does not know how to take back.
-        InvalidArgumentError, StoreBusyError, StoreUnavailableError, ReadOnlyStoreError: as for `upgrade`.
+        SessionStoreError: others as for `upgrade`.
     """
     return await _migrate(database, _Job("downgrade", to, _checked(schema), _deadline(timeout_seconds)))
 
@@ -152,6 +173,7 @@ async def current(database: str | URL | AsyncEngine, *, schema: str | None = Non
 
     Raises:
         StoreUnavailableError, CorruptStoreError: it cannot be read.
+        StoreTimeoutError: it was not read within the 15 s that a call has.
     """
     state = await _read(database, _checked(schema))
     return _revision(state)
@@ -163,10 +185,11 @@ async def check(database: str | URL | AsyncEngine, *, schema: str | None = None)
     Raises:
         SchemaOutOfDateError: it is not; the error carries the command to run.
         StoreUnavailableError, CorruptStoreError: it cannot be read.
+        StoreTimeoutError: it was not read within the 15 s that a call has.
     """
-    found = await current(database, schema=schema)
-    if found != head():
-        raise _out_of_date(found, schema)
+    state = await _read(database, _checked(schema))
+    if state is None or state.revision != head():
+        raise _out_of_date(state, schema)
 
 
 def sql(*, start: str = "base", to: str = "head", schema: str | None = None) -> str:
@@ -212,7 +235,11 @@ async def upgrade_connection(
         raise InvalidArgumentError("migrations need a connection without a transaction under way")
     async with _alone_async(job.deadline):
         with _translated():
-            reached = await connection.run_sync(job.run)
+            if connection.dialect.name == "sqlite":
+                reached = await connection.run_sync(job.run, None)
+            else:
+                lifeline = Lifeline(job.deadline)
+                reached = await lifeline.run(connection, lambda given: job.run(given, lifeline))
     return reached or "base"
 
 
@@ -238,7 +265,7 @@ def upgrade_sqlite(connection: sqlite3.Connection, *, timeout_seconds: float = _
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool, hide_parameters=True)
     try:
         with _alone(job.deadline), _translated(), engine.connect() as wrapped:
-            return job.run(wrapped) or "base"
+            return job.run(wrapped, None) or "base"
     finally:
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout}")
         connection.row_factory, connection.text_factory = row_factory, text_factory
@@ -247,8 +274,7 @@ def upgrade_sqlite(connection: sqlite3.Connection, *, timeout_seconds: float = _
 # --- what there is to do ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(NamedTuple):
     """The one row of `sessionstore_schema`."""
 
     revision: str
@@ -265,22 +291,18 @@ class _Job:
     deadline: float
     through_a_pooler: bool = False
 
-    def run(self, connection: Connection) -> str | None:
+    def run(self, connection: Connection, lifeline: Lifeline | None) -> str | None:
         """Do what is left to do, and say where the database is then."""
-        target = self.target()
-        state = _read_state(connection, self.schema)
-        if self._is_done(state, target):
-            return _revision(state)
-        if self.through_a_pooler:
-            raise InvalidArgumentError(THROUGH_A_POOLER)
-        if state is not None and not inspect(connection).has_table("sessionstore_alembic_version", schema=self.schema):
-            raise SessionStoreError("another Alembic history made these tables: migrate them there")
+        done = self._is_done(connection)
         connection.rollback()
-        settings = config()
-        settings.attributes.update(connection=connection, schema=self.schema, deadline=self.deadline)
-        getattr(command, self.direction)(settings, self.to)
-        state = _read_state(connection, self.schema)
-        return _revision(state)
+        if not done:
+            if self.through_a_pooler:
+                raise InvalidArgumentError(THROUGH_A_POOLER)
+            settings = config()
+            settings.attributes.update(connection=connection, schema=self.schema, deadline=self.deadline)
+            settings.attributes.update(lifeline=lifeline, is_done=self._is_done)
+            getattr(command, self.direction)(settings, self.to)
+        return _revision(_read_state(connection, self.schema))
 
     def target(self) -> int:
         """The place of the revision asked for; -1 is before the first."""
@@ -288,16 +310,21 @@ class _Job:
             raise InvalidArgumentError(f"there is no revision {self.to!r} to {self.direction} to")
         return place(self.to)
 
-    def _is_done(self, state: _State | None, target: int) -> bool:
+    def _is_done(self, connection: Connection) -> bool:
+        """Whether nothing is left to do; asked before the lock, and again under it, when others may have done it."""
+        state, target = _look(connection, self.schema), self.target()
         if state is None:
             return self.direction == "downgrade"
         if state.revision in known():
             found = known().index(state.revision)
-            return found >= target if self.direction == "upgrade" else found <= target
+            done = found >= target if self.direction == "upgrade" else found <= target
+            if not done and not inspect(connection).has_table(_VERSION_TABLE, schema=self.schema):
+                raise SessionStoreError("another Alembic history made these tables: migrate them there")
+            return done
         # Newer than this code, which is how an old replica that restarts in the middle of a deploy finds it.
-        if self.direction == "upgrade" and state.compatible_from <= head():
+        if self.direction == "upgrade" and misfit([state], self.schema) is None:
             return True
-        raise _out_of_date(state.revision, self.schema)
+        raise _out_of_date(state, self.schema)
 
 
 def _revision(state: _State | None) -> str | None:
@@ -305,21 +332,43 @@ def _revision(state: _State | None) -> str | None:
 
 
 def _read_state(connection: Connection, schema: str | None) -> _State | None:
+    state = _look(connection, schema)
+    connection.rollback()
+    return state
+
+
+def _look(connection: Connection, schema: str | None) -> _State | None:
+    """Read the row in whatever transaction there is."""
     if not inspect(connection).has_table("sessionstore_schema", schema=schema):
-        connection.rollback()
         return None
     rows = table("sessionstore_schema", column("revision"), column("compatible_from"), schema=schema)
     row = connection.execute(select(rows.c.revision, rows.c.compatible_from)).one_or_none()
-    connection.rollback()
-    return None if row is None else _State(row.revision, row.compatible_from)
+    if row is None:
+        raise CorruptStoreError(_missing_row(connection, schema))
+    return _State(row.revision, row.compatible_from)
 
 
-def _out_of_date(found: str | None, schema: str | None) -> SchemaOutOfDateError:
-    if found is None or found in known():
-        run = "sessionstore db upgrade" + (f" --schema {schema}" if schema else "")
+def _missing_row(connection: Connection, schema: str | None) -> str:
+    """What to say where somebody has deleted the row: which it is, and how to get it back."""
+    found = None
+    if inspect(connection).has_table(_VERSION_TABLE, schema=schema):
+        found = connection.scalar(select(table(_VERSION_TABLE, column("version_num"), schema=schema).c.version_num))
+    if found in known():
+        values = f"(1, '{found}', '{compatible_from(found)}')"
     else:
-        run = "pip install --upgrade sessionstore"
-    return SchemaOutOfDateError(found=found, expected=head(), command=run)
+        values = "(1, '<newest revision that ran>', '<oldest revision whose code may use the tables>')"
+    at = f'"{schema}".sessionstore_schema' if schema else "sessionstore_schema"
+    mend = f"INSERT INTO {at} (id, revision, compatible_from) VALUES {values}"  # noqa: S608 - for somebody to read
+    return f"the row of sessionstore_schema that says at which revision the tables are is missing; put it back: {mend}"
+
+
+def _out_of_date(state: _State | None, schema: str | None) -> SchemaOutOfDateError:
+    """Why these tables will not do: this code cannot use them, or could, and they are not where they should be."""
+    refusal = misfit([] if state is None else [state], schema)
+    if state is None or refusal is not None:
+        return cast("SchemaOutOfDateError", refusal)
+    run = upgrade_command(schema) if state.revision in known() else "pip install --upgrade sessionstore"
+    return SchemaOutOfDateError(found=state.revision, expected=head(), command=run)
 
 
 # --- where it is done ---------------------------------------------------------------------------
@@ -329,28 +378,27 @@ async def _migrate(database: str | URL | AsyncEngine, job: _Job) -> str | None:
     job.target()  # a wrong revision is refused before anything is opened or created
     if not isinstance(database, AsyncEngine) and pooler_of(normalize_url(database)) == TRANSACTION:
         job = replace(job, through_a_pooler=True)
-    return await _connected(database, job.schema, job.run, alone_until=job.deadline)
+    return await _connected(database, job.schema, job.run, deadline=job.deadline, alone=True)
 
 
 async def _read(database: str | URL | AsyncEngine, schema: str | None) -> _State | None:
-    return await _connected(database, schema, lambda connection: _read_state(connection, schema))
+    def work(connection: Connection, _lifeline: Lifeline | None) -> _State | None:
+        return _read_state(connection, schema)
+
+    return await _connected(database, schema, work, deadline=_deadline(OPERATION_TIMEOUT_SECONDS), alone=False)
 
 
 async def _connected(
-    database: str | URL | AsyncEngine,
-    schema: str | None,
-    work: Callable[[Connection], _T | None],
-    *,
-    alone_until: float | None = None,
+    database: str | URL | AsyncEngine, schema: str | None, work: _Work[_T], *, deadline: float, alone: bool
 ) -> _T | None:
-    """Run blocking work on a connection; with a deadline it is a migration, else it only reads."""
+    """Run blocking work on a connection; what is not alone only reads."""
     url = normalize_url(database.url if isinstance(database, AsyncEngine) else database)
     if schema is not None and url.get_backend_name() == "sqlite":
         raise InvalidArgumentError("schema= is for PostgreSQL; SQLite has no schemas")
     file = sqlite_file(url)
     if file is not None:
         # A thread that cannot be interrupted: a cancelled call is finished there, and leaves no lock behind.
-        return await asyncio.to_thread(_on_file, url, file, work, alone_until)
+        return await asyncio.to_thread(_on_file, url, file, work, deadline, alone=alone)
     async with contextlib.AsyncExitStack() as stack:
         if isinstance(database, AsyncEngine):
             engine = database
@@ -359,38 +407,29 @@ async def _connected(
         else:
             engine = server_engine(url, "sessionstore-migrate")
             stack.push_async_callback(engine.dispose)
-        if alone_until is not None:
-            await stack.enter_async_context(_alone_async(alone_until))
-        with _translated():
-            connection = await _started(engine.connect())
-            stack.push_async_exit(connection)
-            return await connection.run_sync(work)
+        if alone:
+            await stack.enter_async_context(_alone_async(deadline))
+        stack.enter_context(_translated())
+        if is_memory(url):
+            connection = await stack.enter_async_context(engine.connect())
+            return await connection.run_sync(work, None)
+        lifeline = Lifeline(deadline)
+        return await lifeline.connect(engine, lambda connection: work(connection, lifeline))
 
 
-async def _started(connection: AsyncConnection) -> AsyncConnection:
-    try:
-        return await connection.start()
-    except (TypeError, DBAPIError, InterfaceError) as error:  # what a driver makes of an option it does not know
-        if isinstance(error, TypeError) or isinstance(cause_of(error), ClientConfigurationError):
-            raise InvalidArgumentError(BAD_OPTION) from None
-        raise
-
-
-def _on_file(url: URL, file: Path, work: Callable[[Connection], _T | None], alone_until: float | None) -> _T | None:
-    if alone_until is None and not file.exists():
+def _on_file(url: URL, file: Path, work: _Work[_T], deadline: float, *, alone: bool) -> _T | None:
+    if not alone and not file.exists():
         return None
     with contextlib.ExitStack() as stack:
-        if alone_until is not None:
-            stack.enter_context(_alone(alone_until))
+        if alone:
+            stack.enter_context(_alone(deadline))
         stack.enter_context(_translated())
-        if alone_until is not None and not url.query.get("uri"):
-            # Messages are private: SQLite would create the file as readable as the umask allows.
-            with contextlib.suppress(OSError):  # which SQLite will meet too, and say so by code
-                os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+        if alone:
+            make_private(url)
         # A long migration keeps readers out too, even those that only want to know whether there is anything to do.
-        waiting = {} if alone_until is None else {"timeout": _left(alone_until)}
+        waiting = {"timeout": _left(deadline)}
         engine = create_engine(blocking_sqlite(url), poolclass=NullPool, hide_parameters=True, connect_args=waiting)
-        return work(stack.enter_context(engine.connect()))
+        return work(stack.enter_context(engine.connect()), None)
 
 
 @contextlib.contextmanager

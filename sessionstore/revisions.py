@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import re
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -90,6 +91,15 @@ def history() -> list[Migration]:
         )
         for script in _scripts()
     ]
+
+
+def compatible_from(revision: str) -> str:
+    """The oldest code, named by its revision, that may use tables that a revision has made."""
+    oldest = known()[0]
+    for script in _scripts()[: place(revision) + 1]:
+        written = re.findall(r"compatible_from = '(\w+)'", inspect.getsource(script.module.upgrade))
+        oldest = written[-1] if written else oldest
+    return oldest
 
 
 def _scripts() -> list[Any]:
