@@ -340,7 +340,7 @@ async def _vacuum(connection: AsyncConnection, schema: str | None, tell: Callabl
             tell(f"vacuuming {table}")
             await connection.exec_driver_sql(f"VACUUM (ANALYZE) {table}")
             if any(message.severity_en == "WARNING" for message in refused):
-                raise ReadOnlyStoreError("the role may not vacuum these tables: maintain them as their owner, or a superuser")
+                raise ReadOnlyStoreError("the role may not vacuum these tables: use their owner, or a superuser")
     finally:
         raw.remove_log_listener(listen)
     return Size(before, await _total(connection, tables))
