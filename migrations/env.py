@@ -308,8 +308,7 @@ def _advisory_lock(connection: Connection, deadline: float, lifeline: Lifeline) 
     Polled in autocommit, because a blocking `pg_advisory_lock` waits inside a snapshot: CREATE INDEX CONCURRENTLY of
     the holder waits for that snapshot, and neither ever ends.
     """
-    with connection.engine.connect() as lock:
-        lifeline.hold(lock)
+    with connection.engine.connect() as lock, lifeline.holding(lock):
         lock = lock.execution_options(isolation_level="AUTOCOMMIT")  # noqa: PLW2901 - the same connection
         with _postgresql_settings(lock, AWAKE):
             while not lock.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_LOCK}):

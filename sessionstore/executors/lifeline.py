@@ -26,8 +26,11 @@ from sessionstore.executors.translate import BAD_OPTION, cause_of
 
 T = TypeVar("T")
 
-_WAITING: Final = "the server did not answer until the time was up; nothing was changed"
-_WORKING: Final = "the server stopped answering in the middle of a migration; what it has committed stays, run it again"
+_WAITING: Final = "there was no connection or no answer of the server until the time was up; nothing was changed"
+_WORKING: Final = (
+    "the server stopped answering, or ended a connection, in the middle of a migration; "
+    "what it has committed stays: run it again"
+)
 _ENDED: Final = "the migration came to its end, but then the server did not answer any more; run it again to be sure"
 
 _BUSY: Final = """
@@ -46,7 +49,7 @@ class Lifeline:
 
     def __init__(self, deadline: float) -> None:
         self._left = max(0.0, deadline - time.monotonic()) + limits.MIGRATION_GRACE_SECONDS
-        self._drivers: list[Any] = []
+        self._held: list[tuple[Connection, Any]] = []
         self._asking = asyncio.Lock()
         self._timeout = asyncio.timeout(None)
         self._phase = _WAITING
@@ -65,9 +68,16 @@ class Lifeline:
         """The same on a connection that is open, which is of no use any more if it ends in an error of this kind."""
         return await self._bounded(self._on(connection, work))
 
-    def hold(self, connection: Connection) -> None:
-        """Take charge of one more connection."""
-        self._drivers.append(connection.connection.driver_connection)
+    @contextlib.contextmanager
+    def holding(self, connection: Connection) -> Iterator[None]:
+        """Take charge of a connection until it is closed, which it is after the block."""
+        driver: Any = connection.connection.driver_connection
+        self._held.append((connection, driver))
+        try:
+            yield
+        finally:
+            if driver.is_closed():
+                connection.invalidate()  # or a pool would keep what is of no use
 
     @contextlib.contextmanager
     def working(self, connection: Connection, lock: Connection) -> Iterator[None]:
@@ -94,6 +104,7 @@ class Lifeline:
         # In a task of its own: where it is waiting, and whoever waits for it is cancelled, its connections end first.
         task = asyncio.get_running_loop().create_task(work)
         try:
+            task.add_done_callback(_seen)
             async with asyncio.timeout(self._left) as self._timeout:
                 return await asyncio.shield(task)
         except Exception:
@@ -110,13 +121,14 @@ class Lifeline:
         try:
             return await self._on(connection, work)
         finally:
-            if any(driver.is_closed() for driver in self._drivers):
-                await connection.invalidate()  # or a pool would tidy it, which is in vain, and a line in the log
             await connection.close()
 
     async def _on(self, connection: AsyncConnection, work: Callable[[Connection], T]) -> T:
-        self._drivers.append((await connection.get_raw_connection()).driver_connection)
-        return await connection.run_sync(work)
+        def held(given: Connection) -> T:
+            with self.holding(given):
+                return work(given)
+
+        return await connection.run_sync(held)
 
     async def _cut(self, task: asyncio.Task[Any]) -> None:
         """End what is under way, its connections first: what cleans up then fails at once, and waits for nobody."""
@@ -124,12 +136,11 @@ class Lifeline:
         await asyncio.wait({task}, timeout=limits.MIGRATION_CUT_SECONDS)
         task.cancel()
         await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()
 
     def _terminate(self) -> None:
-        for driver in self._drivers:
-            driver.terminate()
+        for connection, driver in self._held:
+            if not connection.closed:  # else it is a pool's again, and may be somebody's
+                driver.terminate()
 
     def _reschedule(self, when: float | None) -> None:
         if not self._over:
@@ -148,6 +159,7 @@ class Lifeline:
     async def _answer(self, driver: Any, query: str, *arguments: Any) -> Any:
         async with self._asking:
             asked = asyncio.ensure_future(driver.fetchval(query, *arguments))
+            asked.add_done_callback(_seen)
             await asyncio.wait({asked}, timeout=limits.MIGRATION_ANSWER_SECONDS)
             if not asked.done():
                 self._lose()
@@ -163,6 +175,12 @@ class Lifeline:
     def _lose(self) -> None:
         self._lost = True
         self._terminate()
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Whoever waited for it may have gone."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _adapted(connection: Connection) -> Any:

@@ -59,7 +59,7 @@ async def test_dark_before_the_connection(call: Callable[..., Any], postgres_emp
     options = {"timeout_seconds": SHORT_SECONDS} if call is migrate.upgrade else {}
     async with Proxy(postgres_empty) as proxy:
         proxy.darken()
-        assert "did not answer" in await refused(call(proxy.url, **options))
+        assert "no answer of the server" in await refused(call(proxy.url, **options))
         proxy.lighten()
         assert await migrate.upgrade(proxy.url) == REVISION
 
