@@ -33,6 +33,8 @@ _WEAKER: Final = {
 }
 """What an operator may have chosen on PostgreSQL, and what follows."""
 
+_TWICE: Final = "a retry with the same message ids may store a message twice; `sessionstore status` has the SQL"
+
 _SYNCHRONOUS: Final = {"full": 2, "normal": 1}
 
 _told: Final[set[str]] = set()
@@ -52,22 +54,19 @@ def check_database(facts: Mapping[str, str | None], *, row_level_security: bool 
         raise SessionStoreError(f"the database is encoded in {encoding}; sessionstore needs UTF8")
     if columns := facts.get(NOT_BYTEWISE):
         raise SessionStoreError(f"columns have not the collation C that they were made with, so pages break: {columns}")
-    if indexes := facts.get(MISSING):
-        raise SessionStoreError(
-            f"without these indexes messages with ids could be stored twice: {indexes}; "
-            "`sessionstore status` has the SQL that makes them"
-        )
     _check_row_security(facts, wanted=row_level_security)
     for name, value, consequence in weaknesses(facts):
         if name not in _told:
             _told.add(name)
             fields = {"event": "sessionstore.weaker_setting", "setting": name, "value": value}
-            _log.warning("PostgreSQL has %s=%s: %s", name, value, consequence, extra=fields)
+            _log.warning("the database has %s=%s: %s", name, value, consequence, extra=fields)
 
 
 def weaknesses(facts: Mapping[str, str | None]) -> list[tuple[str, str, str]]:
-    """The settings of a PostgreSQL database that weaken a promise: name, value, consequence."""
-    return [(name, value, follows) for (name, value), follows in _WEAKER.items() if facts.get(name) == value]
+    """What of a database weakens a promise: name, value, consequence."""
+    missing = facts.get(MISSING)
+    found = [(MISSING, missing, _TWICE)] if missing else []
+    return found + [(name, value, follows) for (name, value), follows in _WEAKER.items() if facts.get(name) == value]
 
 
 def _check_row_security(facts: Mapping[str, str | None], *, wanted: bool) -> None:

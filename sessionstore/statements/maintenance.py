@@ -109,7 +109,7 @@ ROW_SECURITY: Final = {
 A policy of another name would let more rows through, if it applies to this role.
 """
 
-MISSING: Final = "missing"
+MISSING: Final = "missing_index"
 """The unique indexes that are not there."""
 
 UNIQUE: Final = tuple(

@@ -35,7 +35,7 @@ TEXTS = "SELECT text FROM sessionstore_message_texts WHERE tenant_id = :tenant O
 def catalogue_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """One database for all cases; each has a tenant of its own."""
     if request.param == "postgresql":
-        return str(request.getfixturevalue("shared_postgres"))
+        return str(request.getfixturevalue("empty_postgres")())
     file = tmp_path_factory.mktemp("catalogue") / "sessions.db"
     return templates.sqlite_url(templates.copy_sqlite(request.getfixturevalue("sqlite_template"), file))
 
