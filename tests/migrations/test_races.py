@@ -85,8 +85,11 @@ async def test_killed_at_any_statement(empty_url: str) -> None:
     for _ in range(rounds(3, 24)):
         before = await filled(empty_url)
         count, statement = chance.choice([1, 1, 3]), chance.randint(1, last)
-        # Whoever takes over dies at the same statement, if not before it while it waits.
-        assert await migrate_at_once(empty_url, count, kill_at=statement) == [killed] * count, statement
+        ended = await migrate_at_once(empty_url, count, kill_at=statement)
+        # Whoever takes over dies at the same statement, if not before it while it waits; or finds all of it done, where
+        # that was one of the last.
+        assert killed in ended, statement
+        assert all(each in {killed, SUCCEEDED} for each in ended), (statement, ended)
         assert await migrate.upgrade(empty_url) == REVISION
         await check_migrated(empty_url, before)
         await clear(empty_url)
