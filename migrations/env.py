@@ -32,16 +32,13 @@ from sessionstore.errors import CorruptStoreError, InvalidArgumentError, StoreBu
 from sessionstore.executors.files import make_private
 from sessionstore.executors.lifeline import Lifeline
 from sessionstore.executors.servers import server_engine
-from sessionstore.schema import Base
+from sessionstore.schema import VERSION_TABLE, Base
 from sessionstore.settings import StoreSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
-
-VERSION_TABLE: Final = "sessionstore_alembic_version"
-"""Our own, so that the store lives beside the Alembic history of the service it serves."""
 
 PREFIX: Final = "sessionstore_"
 """What is ours in a database starts so; Alembic is shown nothing else."""

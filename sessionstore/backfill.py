@@ -15,7 +15,7 @@ from typing import Any, Final
 from sessionstore.checks import to_datetime
 from sessionstore.dialects.base import Row
 from sessionstore.errors import InvalidArgumentError
-from sessionstore.limits import BACKFILL_BATCH
+from sessionstore.limits import BACKFILL_BATCH, BACKFILL_BATCH_MAX, BACKFILL_PAUSE_SECONDS
 from sessionstore.repository import SessionRepository
 from sessionstore.statements import mapping
 from sessionstore.units import backfill as units
@@ -101,14 +101,11 @@ async def backfills(sessions: SessionRepository) -> list[Backfill]:
 def _check(job: str, batch_rows: Any, pause_seconds: Any) -> None:
     if job not in JOBS:
         raise InvalidArgumentError(f"there is no backfill {job!r}; there are {', '.join(JOBS)}")
-    if type(batch_rows) is not int or not 1 <= batch_rows <= _BATCH_MAX:
-        raise InvalidArgumentError(f"batch_rows must be a whole number from 1 to {_BATCH_MAX}")
-    if isinstance(pause_seconds, bool) or not isinstance(pause_seconds, (int, float)) or not 0 <= pause_seconds < _HOUR:
+    if type(batch_rows) is not int or not 1 <= batch_rows <= BACKFILL_BATCH_MAX:
+        raise InvalidArgumentError(f"batch_rows must be a whole number from 1 to {BACKFILL_BATCH_MAX}")
+    number = isinstance(pause_seconds, (int, float)) and not isinstance(pause_seconds, bool)
+    if not number or not 0 <= pause_seconds < BACKFILL_PAUSE_SECONDS:
         raise InvalidArgumentError("pause_seconds must be a number from 0 up to an hour")
-
-
-_BATCH_MAX: Final = 10_000
-_HOUR: Final = 3_600
 
 
 def backfill_of(row: Row) -> Backfill:

@@ -84,6 +84,10 @@ PRUNE_BATCH_MESSAGES = 50_000
 BACKFILL_BATCH = 1_000
 """Rows of a backfill's transaction: it holds locks on those it changes for some tens of milliseconds."""
 
+BACKFILL_BATCH_MAX = 10_000
+BACKFILL_PAUSE_SECONDS = 3_600.0
+"""Whoever asks for more rows, or for as long a rest between two batches, has mistaken the unit."""
+
 PRUNE_CLOSE_SECONDS = 5.0
 """How long `aclose` waits for a prune in the background."""
 

@@ -59,6 +59,7 @@ from sessionstore.revisions import (
     location,
     place,
 )
+from sessionstore.schema import VERSION_TABLE
 from sessionstore.settings import StoreSettings
 from sessionstore.units.store import misfit, upgrade_command
 
@@ -89,9 +90,6 @@ _TIMEOUT_SECONDS: Final = 60.0
 
 _LONGEST_SECONDS: Final = 86_400.0
 """More patience is cut to a day, which every clock and lock below can count in."""
-
-_VERSION_TABLE: Final = "sessionstore_alembic_version"
-"""Alembic's own. A team that runs our revisions in its own history has none of that name."""
 
 _POLL_SECONDS: Final = 0.02
 """Between two looks at the guard of this process."""
@@ -318,7 +316,7 @@ class _Job:
         if state.revision in known():
             found = known().index(state.revision)
             done = found >= target if self.direction == "upgrade" else found <= target
-            if not done and not inspect(connection).has_table(_VERSION_TABLE, schema=self.schema):
+            if not done and not inspect(connection).has_table(VERSION_TABLE, schema=self.schema):
                 raise SessionStoreError("another Alembic history made these tables: migrate them there")
             return done
         # Newer than this code, which is how an old replica that restarts in the middle of a deploy finds it.
@@ -351,8 +349,8 @@ def _look(connection: Connection, schema: str | None) -> _State | None:
 def _missing_row(connection: Connection, schema: str | None) -> str:
     """What to say where somebody has deleted the row: which it is, and how to get it back."""
     found = None
-    if inspect(connection).has_table(_VERSION_TABLE, schema=schema):
-        found = connection.scalar(select(table(_VERSION_TABLE, column("version_num"), schema=schema).c.version_num))
+    if inspect(connection).has_table(VERSION_TABLE, schema=schema):
+        found = connection.scalar(select(table(VERSION_TABLE, column("version_num"), schema=schema).c.version_num))
     if found in known():
         values = f"(1, '{found}', '{compatible_from(found)}')"
     else:

@@ -24,6 +24,7 @@ from sessionstore.schema import (
     TENANT_CONDITION,
     TENANT_POLICY,
     TENANT_TABLES,
+    VERSION_TABLE,
     VIEWS,
     BackfillRow,
     Base,
@@ -38,9 +39,6 @@ _RESERVED: Final = frozenset({"public", "none"})
 
 PUBLIC: Final = "public"
 """Where tables are that are in no schema of their own."""
-
-VERSION_TABLE: Final = "sessionstore_alembic_version"
-"""Alembic's, and nobody else's business."""
 
 
 @dataclass(frozen=True, slots=True)

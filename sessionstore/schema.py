@@ -387,5 +387,8 @@ VIEWS: Final = {
 }
 """The views, by name. One body with U+0000 or a lone surrogate would fail a whole query without their guards."""
 
+VERSION_TABLE: Final = "sessionstore_alembic_version"
+"""Alembic's own, beside that of the service. Where a team runs our revisions in its own history, there is none."""
+
 FACTS_VIEWS: Final = ("sessionstore_session_facts", "sessionstore_message_facts")
 """Those without contents."""

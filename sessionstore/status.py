@@ -279,9 +279,8 @@ class _Look:
         there = {row[1] for row in indexes}
         for of, name, serves in indexes:
             if not serves:
-                schema = self._dialect.schema
-                place = f'"{schema}".{name}' if schema else name
-                yield Repair(index=name, what=f"on {of}: invalid", sql=f"REINDEX INDEX CONCURRENTLY {place};")
+                made = f"REINDEX INDEX CONCURRENTLY {self._dialect.qualified(name)};"
+                yield Repair(index=name, what=f"on {of}: invalid", sql=made)
         for row in tables:
             for index in sorted(Base.metadata.tables[row[0]].indexes, key=lambda each: str(each.name)):
                 if index.name not in there:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sessionstore.checks import check_seconds
+from sessionstore.dialects.base import Dialect
 from sessionstore.dialects.urls import sqlite_file
 from sessionstore.errors import InvalidArgumentError, ReadOnlyStoreError, StoreBusyError, StoreTimeoutError
 from sessionstore.executors.translate import translated
@@ -318,12 +319,12 @@ def _bytes(file: Path) -> int:
 async def _clean_tables(sessions: SessionRepository, tell: Callable[[str], object]) -> Size:
     try:
         async with sessions._shared.engine.connect() as connection:
-            return await _vacuum(connection, sessions.settings.schema, tell)
+            return await _vacuum(connection, sessions._executor.dialect, tell)
     except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise translated(error, "vacuum") from None
 
 
-async def _vacuum(connection: AsyncConnection, schema: str | None, tell: Callable[[str], object]) -> Size:
+async def _vacuum(connection: AsyncConnection, dialect: Dialect, tell: Callable[[str], object]) -> Size:
     connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
     raw: Any = (await connection.get_raw_connection()).driver_connection
     refused: list[Any] = []
@@ -331,7 +332,7 @@ async def _vacuum(connection: AsyncConnection, schema: str | None, tell: Callabl
     def listen(_connection: Any, message: Any) -> None:
         refused.append(message)
 
-    tables = [f'"{schema}".{name}' if schema else name for name in sorted(Base.metadata.tables)]
+    tables = [dialect.qualified(name) for name in sorted(Base.metadata.tables)]
     before = await _total(connection, tables)
     # A table of somebody else is skipped with no more than a warning.
     raw.add_log_listener(listen)

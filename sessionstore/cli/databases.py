@@ -12,7 +12,7 @@ from sessionstore.cli import roles
 from sessionstore.cli.progress import Bar
 from sessionstore.cli.running import DEFAULT_DATABASE, At, command, confirm
 from sessionstore.cli.terminal import how_far, note, one_line, out, plural, print_json, print_raw, table
-from sessionstore.limits import BACKFILL_BATCH
+from sessionstore.limits import BACKFILL_BATCH, BACKFILL_BATCH_MAX
 
 _db: Final = typer.Typer(help="Make the tables, and see how they are.", no_args_is_help=True)
 
@@ -184,7 +184,7 @@ async def backfill(
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Look at every row again.")] = False,
     batch: Annotated[
-        int, typer.Option("--batch", metavar="N", help="Most rows of a transaction.", min=1, max=10_000)
+        int, typer.Option("--batch", metavar="N", help="Most rows of a transaction.", min=1, max=BACKFILL_BATCH_MAX)
     ] = BACKFILL_BATCH,
     pause: Annotated[
         float, typer.Option("--pause", metavar="SECONDS", help="Rest after each batch.", min=0.0, max=3599.0)

@@ -140,8 +140,8 @@ class Dialect:
         return replace(self, array_rows=False, _compiled={})
 
     def qualified(self, table: str) -> str:
-        """A table's name with its schema."""
-        return f"{self.schema}.{table}" if self.schema else table
+        """A table's or index's name with its schema, whatever that is called."""
+        return f'"{self.schema}".{table}' if self.schema else table
 
     def index_sql(self, index: Index) -> str:
         """The SQL that makes an index beside a running service."""

@@ -29,6 +29,7 @@ from sessionstore.dialects.constructs import byte_length, database_clock, json_b
 from sessionstore.schema import BackfillRow, Base
 from sessionstore.statements.common import MESSAGES, METADATA, TENANT, d, fixed, flag, m, number, statement, text
 from sessionstore.statements.messages import incoming
+from sessionstore.statements.verification import AFTER_PLACE
 
 BACKFILLS: Final = Base.metadata.tables[BackfillRow.__tablename__]
 b: Final = BACKFILLS.c
@@ -99,21 +100,17 @@ NEXT_VALUE_TENANT: Final = fixed(
     "backfill_next_value_tenant", select(func.min(d.tenant_id)).where(d.tenant_id > text("after_tenant"))
 )
 
-_MESSAGE: Final = (m.session_id, m.position)
-_AFTER_MESSAGE: Final = and_(m.tenant_id == TENANT, tuple_(*_MESSAGE) > tuple_(text("after_id"), number("after")))
 
-MESSAGE_PLACES: Final = fixed(
-    "backfill_message_places",
-    select(*_MESSAGE, byte_length(m.body)).where(_AFTER_MESSAGE).order_by(*_MESSAGE).limit(number("limit")),
-)
-"""Where the next messages are, and how large they are."""
+def _next(name: str, key: tuple[Any, ...], after: Any, *columns: Any) -> Statement:
+    """Read so many rows after a key."""
+    return fixed(name, select(*key, *columns).where(after).order_by(*key).limit(number("limit")))
 
-MESSAGE_ROWS: Final = fixed(
+
+MESSAGE_ROWS: Final = _next(
     "backfill_messages",
-    select(*_MESSAGE, json_bytes(m.body), m.plain, m.role, m.seed_id, m.phase_reached, m.evaluation_passed)
-    .where(_AFTER_MESSAGE)
-    .order_by(*_MESSAGE)
-    .limit(number("limit")),
+    (m.session_id, m.position),
+    AFTER_PLACE,
+    *(json_bytes(m.body), m.plain, m.role, m.seed_id, m.phase_reached, m.evaluation_passed),
 )
 
 _MESSAGE_CHANGES: Final = {
@@ -140,18 +137,10 @@ def CHANGE_MESSAGES(db: Dialect) -> Any:  # noqa: N802  # as START
 _VALUE: Final = (d.session_id, d.key)
 _AFTER_VALUE: Final = and_(d.tenant_id == TENANT, tuple_(*_VALUE) > tuple_(text("after_id"), text("after_key")))
 
-VALUE_PLACES: Final = fixed(
-    "backfill_value_places",
-    select(*_VALUE, byte_length(d.value)).where(_AFTER_VALUE).order_by(*_VALUE).limit(number("limit")),
-)
+VALUE_PLACES: Final = _next("backfill_value_places", _VALUE, _AFTER_VALUE, byte_length(d.value))
+"""Where the next values are, and how large they are."""
 
-VALUE_ROWS: Final = fixed(
-    "backfill_values",
-    select(*_VALUE, json_bytes(d.value), d.plain, d.value_key)
-    .where(_AFTER_VALUE)
-    .order_by(*_VALUE)
-    .limit(number("limit")),
-)
+VALUE_ROWS: Final = _next("backfill_values", _VALUE, _AFTER_VALUE, json_bytes(d.value), d.plain, d.value_key)
 
 _VALUE_CHANGES: Final = {
     "session": Text,

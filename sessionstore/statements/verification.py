@@ -54,12 +54,12 @@ HEADERS: Final = fixed(
 )
 
 _place: Final = tuple_(m.session_id, m.position)
-_after_place: Final = and_(m.tenant_id == TENANT, _place > tuple_(text("after_id"), number("after")))
+AFTER_PLACE: Final = and_(m.tenant_id == TENANT, _place > tuple_(text("after_id"), number("after")))
 
 PLACES: Final = fixed(
     "verify_places",
     select(m.session_id, m.position, byte_length(m.body))
-    .where(_after_place)
+    .where(AFTER_PLACE)
     .order_by(m.session_id, m.position)
     .limit(number("limit")),
 )
@@ -72,7 +72,7 @@ HISTORY: Final = fixed(
         *(m.session_id, m.position, m.role, json_bytes(m.body), m.plain, moment(m.created_at)),
         *(m.seed_id, m.phase_reached, m.evaluation_passed),
     )
-    .where(_after_place)
+    .where(AFTER_PLACE)
     .order_by(m.session_id, m.position)
     .limit(number("limit")),
 )

@@ -17,6 +17,7 @@ from sessionstore.codec import InvalidValue
 from sessionstore.dialects.base import Dialect, Row, Rows, Statement
 from sessionstore.limits import CHUNK_BYTES
 from sessionstore.statements import backfill as statements
+from sessionstore.statements.verification import PLACES
 from sessionstore.stored import Stored
 from sessionstore.units.unit import Kind, Steps, Unit
 from sessionstore.units.verification import fitting
@@ -27,7 +28,6 @@ class Job(NamedTuple):
 
     Attributes:
         what: for people, in one line.
-        table: whose rows it looks at.
         estimate: tells about how many there are.
         next_tenant: the one after another that has such rows, so that the others cost nothing.
         places: keys of the rows after a key, and the size of each row.
@@ -39,7 +39,6 @@ class Job(NamedTuple):
     """
 
     what: str
-    table: str
     estimate: Statement
     next_tenant: Statement
     places: Statement
@@ -76,10 +75,9 @@ def _of_value(raw: bytes, columns: Row) -> tuple[Any, ...] | None:
 JOBS: Final = {
     "message-columns": Job(
         what="role, plain, seed_id, phase_reached and evaluation_passed of messages, from their bodies",
-        table="sessionstore_messages",
         estimate=statements.ESTIMATE_MESSAGES,
         next_tenant=statements.NEXT_MESSAGE_TENANT,
-        places=statements.MESSAGE_PLACES,
+        places=PLACES,
         rows=statements.MESSAGE_ROWS,
         first=("", -1),
         names=("after_id", "after"),
@@ -88,7 +86,6 @@ JOBS: Final = {
     ),
     "metadata-columns": Job(
         what="plain and value_key of metadata, from their values",
-        table="sessionstore_metadata",
         estimate=statements.ESTIMATE_METADATA,
         next_tenant=statements.NEXT_VALUE_TENANT,
         places=statements.VALUE_PLACES,

@@ -24,6 +24,7 @@ from sessionstore.backfill import backfill
 from sessionstore.migrate import downgrade, upgrade
 from sessionstore.schema import REVISION, Base
 from sessionstore.status import Sessions, Status, Tenant, status
+from tests.access.members import run
 from tests.contract._own import PAST, fill
 from tests.docs.test_operations import role
 from tests.support.invariants import connect_postgres
@@ -66,15 +67,6 @@ def on_server(url: str) -> bool:
     return url.startswith("postgresql")
 
 
-async def server_does(url: str, *commands: str) -> None:
-    connection = await connect_postgres(url)
-    try:
-        for command in commands:
-            await connection.execute(command)
-    finally:
-        await connection.close()
-
-
 def bytes_of(file: Path, beside: str = "") -> int:
     return file.with_name(file.name + beside).stat().st_size
 
@@ -87,7 +79,7 @@ async def test_the_numbers_of_a_planted_store(database_url: str) -> None:
     async with SessionRepository.connect(database_url) as sessions:
         await filled(sessions)
         if on_server(database_url):
-            await server_does(database_url, "ANALYZE sessionstore_sessions", "ANALYZE sessionstore_messages")
+            await run(database_url, "ANALYZE sessionstore_sessions", "ANALYZE sessionstore_messages")
         found = await status(sessions)
     of_all = found.sessions
     assert of_all is not None
@@ -145,7 +137,7 @@ async def test_it_reads_no_conversation(database_url: str) -> None:
 async def test_dead_rows_and_hot_updates(postgres_database: str) -> None:
     """They come from the server's statistics, a vacuum clears the first."""
     async with SessionRepository.connect(postgres_database) as sessions:
-        await server_does(postgres_database, "ALTER TABLE sessionstore_sessions SET (autovacuum_enabled = off)")
+        await run(postgres_database, "ALTER TABLE sessionstore_sessions SET (autovacuum_enabled = off)")
         for _ in range(20):
             await sessions.append("s", {"role": "user"}, create=True)
         await sessions.delete("s")
@@ -174,9 +166,7 @@ async def test_an_invalid_index(postgres_database: str) -> None:
     async with SessionRepository.connect(postgres_database) as sessions:
         await fill(sessions, ["a", "b"])
     with pytest.raises(asyncpg.UniqueViolationError):
-        await server_does(
-            postgres_database, "CREATE UNIQUE INDEX CONCURRENTLY ix_bad ON sessionstore_sessions (user_id)"
-        )
+        await run(postgres_database, "CREATE UNIQUE INDEX CONCURRENTLY ix_bad ON sessionstore_sessions (user_id)")
     found = await looked(postgres_database)
     assert [(index.name, index.table) for index in found.invalid_indexes] == [("ix_bad", "sessionstore_sessions")]
 
@@ -262,7 +252,7 @@ async def test_in_a_schema_of_its_own(postgres_empty: str) -> None:
     """Tables of the same names elsewhere are somebody else's."""
     settings = StoreSettings(schema="chat")
     await upgrade(postgres_empty, schema="chat")
-    await server_does(postgres_empty, "CREATE TABLE sessionstore_sessions (id text PRIMARY KEY)")
+    await run(postgres_empty, "CREATE TABLE sessionstore_sessions (id text PRIMARY KEY)")
     async with SessionRepository.connect(postgres_empty, settings=settings) as sessions:
         await sessions.create("s")
     found = await looked(postgres_empty, settings=settings)
@@ -299,7 +289,7 @@ async def test_a_role_that_sees_one_tenant_at_a_time(postgres_database: str) -> 
     rights = ("GRANT SELECT ON ALL TABLES IN SCHEMA public TO ROLE",)
     async with role(postgres_database, *rights) as url:
         assert (await looked(url)).sessions == Sessions()
-        await server_does(postgres_database, "ALTER TABLE sessionstore_sessions ENABLE ROW LEVEL SECURITY")
+        await run(postgres_database, "ALTER TABLE sessionstore_sessions ENABLE ROW LEVEL SECURITY")
         found = await looked(url)
     assert found.sessions is None
     assert "row-level security" in next(each.why for each in found.unknown if each.what == "sessions")
@@ -325,7 +315,7 @@ async def test_a_part_that_takes_too_long(postgres_database: str, monkeypatch: p
     monkeypatch.setattr("sessionstore.units.status.STATUS_STATEMENT_SECONDS", 2.0)
     rights = ("GRANT SELECT ON ALL TABLES IN SCHEMA public TO ROLE",)
     slow = "CREATE POLICY slow ON sessionstore_schema USING (pg_sleep(60)::text <> 'x')"
-    await server_does(postgres_database, "ALTER TABLE sessionstore_schema ENABLE ROW LEVEL SECURITY", slow)
+    await run(postgres_database, "ALTER TABLE sessionstore_schema ENABLE ROW LEVEL SECURITY", slow)
     async with role(postgres_database, *rights) as url:
         found = await looked(url)
     assert {each.what for each in found.unknown} == {"revision", "transactions"}
@@ -352,7 +342,7 @@ async def test_settings_that_weaken_a_promise(postgres_database: str) -> None:
     """P1: what opening warns of once is shown each time, with what follows."""
     name = make_url(postgres_database).database
     settings = ("synchronous_commit = off", "default_transaction_read_only = on")
-    await server_does(postgres_database, *(f'ALTER DATABASE "{name}" SET {setting}' for setting in settings))
+    await run(postgres_database, *(f'ALTER DATABASE "{name}" SET {setting}' for setting in settings))
     for _ in range(2):
         found = {each.setting: each for each in (await looked(postgres_database)).weaknesses}
         assert found["synchronous_commit"].value == "off"
@@ -363,7 +353,7 @@ async def test_settings_that_weaken_a_promise(postgres_database: str) -> None:
 async def test_columns_of_another_collation(postgres_database: str) -> None:
     """P8: a database that is refused at opening is looked at, and the refusal is told."""
     alter = 'ALTER TABLE sessionstore_metadata ALTER COLUMN value_key TYPE text COLLATE "default"'
-    await server_does(postgres_database, alter)
+    await run(postgres_database, alter)
     found = await looked(postgres_database)
     assert "value_key" in (found.refused or "")
     assert found.sessions == Sessions()

@@ -35,11 +35,11 @@ from tests.contract._verbs import ABOUT_THE_HANDLE, DOCUMENT_VERBS, SESSION_VERB
 from tests.contract.test_canaries import CANARY, REFUSED, WRITES, _everything, _with_password, heard  # noqa: F401
 from tests.support import points as faults
 from tests.support.points import Fault, Points, raised
-from tests.support.repositories import callers_engine
+from tests.support.repositories import callers_engine, opened
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
     from tests.contract.test_canaries import Heard
 
@@ -340,7 +340,7 @@ async def test_appends_that_leave_together(postgres_database: str, told: Told, m
 async def test_nothing_that_callers_wrote(database_url: str, way: str, told: Told, heard: Heard) -> None:  # noqa: F811
     """P11: no body, metadata, id, tenant or password is in a span or a metric, of no verb."""
     url = _with_password(database_url)
-    async with _opened(way, url) as sessions:
+    async with opened(way, url) as sessions:
         await _everything(sessions, heard)
         ours = sessions.for_tenant(CANARY)
         for verb in SESSION_VERBS.values():
@@ -350,18 +350,6 @@ async def test_nothing_that_callers_wrote(database_url: str, way: str, told: Tol
         await ours.claim(CANARY, cooldown_seconds=1)
     assert len(told.spans) > 2 * len(SESSION_VERBS) + len(WRITES) + len(REFUSED)
     assert CANARY not in told.text
-
-
-@contextlib.asynccontextmanager
-async def _opened(way: str, url: str) -> AsyncIterator[SessionRepository]:
-    if way == "connect":
-        async with SessionRepository.connect(url) as sessions:
-            yield sessions
-        return
-    engine = callers_engine(url)
-    async with SessionRepository(engine) as sessions:
-        yield sessions
-    await engine.dispose()
 
 
 def test_that_test_can_fail(told: Told) -> None:

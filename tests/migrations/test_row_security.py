@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,27 +9,19 @@ import pytest
 from sessionstore import ReadOnlyStoreError, SessionRepository, migrate
 from sessionstore.roles import apply_roles
 from sessionstore.schema import REVISION
-from tests.access.members import Members, fetched, members
+from tests.access.conftest import accounts  # noqa: F401  # a fixture
+from tests.access.members import Members, fetched
+from tests.migrations.revisions import NEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.migrations.revisions import Revisions
-    from tests.support.postgres import Postgres
-
-NEXT = f"{int(REVISION) + 1:04}"
 
 
-@pytest.fixture
-def accounts(postgres_server: Postgres) -> Iterator[Members]:
-    """Accounts of the test's own; asked for before the database, so that they end after it."""
-    with asyncio.Runner() as runner:
-        made = members(postgres_server)
-        yield runner.run(made.__aenter__())
-        runner.run(made.__aexit__(None, None, None))
-
-
-async def test_a_revision_skips_no_rows(accounts: Members, postgres_database: str, revisions: Revisions) -> None:
+async def test_a_revision_skips_no_rows(
+    accounts: Members,  # noqa: F811
+    postgres_database: str,
+    revisions: Revisions,
+) -> None:
     """P9: one that would change only the rows that a policy shows, which are none, fails and changes nothing."""
     await apply_roles(postgres_database, names=accounts.names, row_level_security=True)
     await accounts.join(postgres_database)
