@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sessionstore.changes import Change
 from sessionstore.codec import Json
 from sessionstore.documents import DocumentRepository
 from sessionstore.errors import (
@@ -22,10 +23,13 @@ from sessionstore.errors import (
     StoreTimeoutError,
     StoreUnavailableError,
     VersionConflictError,
+    WatchLagError,
+    WatchLimitError,
 )
 from sessionstore.repository import SessionRepository
 from sessionstore.retention import PruneThrottle
 from sessionstore.settings import StoreSettings
+from sessionstore.subscriptions import Subscription
 from sessionstore.values import (
     UNSET,
     Lineage,
@@ -35,12 +39,14 @@ from sessionstore.values import (
     PrunePolicy,
     PruneReport,
     Session,
+    SessionEvent,
     SessionSummary,
     Transcript,
 )
 
 __all__ = [
     "UNSET",
+    "Change",
     "CorruptBodyError",
     "CorruptStoreError",
     "DocumentRepository",
@@ -58,6 +64,7 @@ __all__ = [
     "ReadOnlyStoreError",
     "SchemaOutOfDateError",
     "Session",
+    "SessionEvent",
     "SessionExistsError",
     "SessionNotFoundError",
     "SessionOwnerError",
@@ -70,6 +77,9 @@ __all__ = [
     "StoreSettings",
     "StoreTimeoutError",
     "StoreUnavailableError",
+    "Subscription",
     "Transcript",
     "VersionConflictError",
+    "WatchLagError",
+    "WatchLimitError",
 ]

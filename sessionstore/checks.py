@@ -17,6 +17,7 @@ import uuid_utils
 from sessionstore import limits
 from sessionstore.codec import InvalidValue
 from sessionstore.errors import InvalidArgumentError
+from sessionstore.kinds import STORE_KINDS
 
 _USUAL_ID: Final = re.compile(rf"[!-~](?:[ -~]{{0,{limits.ID_CHARS - 2}}}[!-~])?")
 """What nearly every id looks like: printable ASCII. ID_CHARS of it are under ID_BYTES."""
@@ -82,6 +83,18 @@ def check_id(value: object, what: str = "session id") -> str:
         if end.isspace():
             raise InvalidArgumentError(f"{what} must not begin or end with the blank {_code_point(end)}")
     return text
+
+
+def check_event_kind(value: object) -> str:
+    """Check the kind of an event of the caller's own.
+
+    Raises:
+        InvalidArgumentError: it is no id, or a kind of the store's.
+    """
+    kind = check_id(value, "kind")
+    if kind in STORE_KINDS:
+        raise InvalidArgumentError(f"events of kind {kind!r} are the store's own")
+    return kind
 
 
 def check_tenant(value: object) -> str:

@@ -150,6 +150,18 @@ class StoreClosedError(SessionStoreError):
     """The repository was closed."""
 
 
+class WatchLagError(SessionStoreError):
+    """A consumer did not take what it watches for, and too much of it was waiting.
+
+    What waited is let go of. Nothing is lost: watching again after the cursor of the last change that was taken reads
+    it from the database.
+    """
+
+
+class WatchLimitError(SessionStoreError):
+    """More watchers than `StoreSettings.max_watchers` allows for one database in this process."""
+
+
 class TransientStoreError(SessionStoreError):
     """Calling again may succeed. `maybe_committed` says whether the call may have happened all the same."""
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypeVar
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from sessionstore import telemetry
+from sessionstore import eventlog, telemetry
 from sessionstore.checks import check_tenant
 from sessionstore.dialects.urls import is_memory, normalize_url, pooler_of
 from sessionstore.errors import InvalidArgumentError, StoreClosedError
@@ -51,6 +51,7 @@ class _Shared:
         self.closed = False
         self.closing: asyncio.Task[None] | None = None
         self.executor: Executor | None = None
+        self.event_log: eventlog.EventLog | None = None
         self.entered = 0
         self.tasks: set[asyncio.Task[Any]] = set()
 
@@ -165,8 +166,13 @@ class Handle:
         shared = self._shared
         if shared.tasks:
             await asyncio.wait(shared.tasks, timeout=PRUNE_CLOSE_SECONDS)
+        if shared.event_log is not None:
+            await shared.event_log.flush(PRUNE_CLOSE_SECONDS)
         executor = self._executor if shared.owned else None
         shared.closed = True
+        if shared.executor is not None:
+            for listener in list(shared.executor.listeners.values()):
+                listener.close(shared)
         if shared.tasks:
             for task in shared.tasks:
                 task.cancel()
@@ -191,7 +197,24 @@ class Handle:
                 pooler=pooler_of(shared.url),
                 migrate=_migrated_in_memory,
             )
+            self._log_events(executor)
+        elif shared.event_log is not None and shared.event_log.hub.ended:
+            self._log_events(executor)  # in the event loop that there is now
         return executor
+
+    def _log_events(self, executor: Executor) -> None:
+        """Have what happens logged, where that is configured."""
+        directory = eventlog.directory_of(self._settings.event_log_dir)
+        if directory is not None:
+            try:
+                self._shared.event_log = eventlog.EventLog.of(
+                    executor,
+                    self._shared.url.render_as_string(hide_password=True),
+                    directory,
+                    self._settings.operation_timeout_seconds,
+                )
+            except RuntimeError:
+                self._shared.executor = None  # not in an event loop yet: the first call is
 
     def _described(self, verb: str) -> telemetry.Call:
         """A call of a verb, as a telemetry hook is told of it."""

@@ -94,6 +94,65 @@ PRUNE_CLOSE_SECONDS = 5.0
 COOLDOWN_MAX_SECONDS = 100 * 365 * 86_400.0
 """A longer cooldown of a shared job means for ever, and would not fit in a database's times."""
 
+# --- events and watching ------------------------------------------------------------------------
+
+EVENTS_PAGE = 1_000
+"""Events that one call reads, at most and by default: they are small, and a session has few."""
+
+TOMBSTONE_MICROS = 24 * 3_600 * 1_000_000
+"""How long it is known that a session was deleted: long enough for a worker that was down over night."""
+
+PURGE_SLICE_MICROS = 10 * 1_000_000
+"""A deletion takes along the oldest tombstone past its time, and those of so much time after it: at least as many as it
+leaves, so that they never pile up, and not all that a large prune has left at once."""
+
+WATCH_ROWS = 200
+"""Messages and events that a watcher reads at once: they are held in memory until its consumer has taken them."""
+
+WATCH_MIN_SECONDS = 0.05
+WATCH_MAX_SECONDS = 1.0
+"""Pause between two looks at what other processes did: the first while there is something, the second after a while."""
+
+WATCH_EAGER_SECONDS = 30.0
+"""How long after a change the looks stay frequent: people answer each other within that time."""
+
+WATCH_SLOWING = 1.25
+"""By how much each further pause is longer, up to the longest."""
+
+WATCH_SHARE = 4
+"""How many times longer than a look the pause after it is, at least: whatever is watched, the database stays free."""
+
+WATCH_LATE_MICROS = 30 * 1_000_000
+"""How far back a look at a tenant goes: twice the default deadline, for clocks that differ and calls that took long."""
+
+SWEEP_SECONDS = 300.0
+"""How often a watcher of a tenant compares every session, for what a long transaction committed late."""
+
+SWEEP_ROWS = 5_000
+"""Sessions that it reads at once: some milliseconds of a database."""
+
+WATCH_READS = 4
+"""Reads of watched sessions under way at once, so that they leave connections to those who work."""
+
+WATCHERS = 10_000
+"""Default limit of watchers of one process: what one look a second is still cheap for."""
+
+LAG_CHANGES = 256
+LAG_BYTES = 1024 * 1024
+"""How many changes, or bytes of messages, wait for a consumer before it is told that it lags: ten thousand of them must
+fit into memory, and what they miss they can read again."""
+
+RESUME_ROUNDS = 5
+RESUME_FEW = 50
+"""How often the sessions of a tenant are compared before a resumed watcher hears of changes as they happen, at most;
+so few that have changed meanwhile it can read while they already wait for it."""
+
+EVENT_LOG_FILES = 1_000
+"""Sessions whose place in the event log is remembered; of others it is found in their file."""
+
+EVENT_LOG_TAIL_BYTES = 64 * 1024 * 1024
+"""How much of the end of a file is looked at for its last whole line: above the longest."""
+
 # --- executors ----------------------------------------------------------------------------------
 
 GROUP_UNITS = 64

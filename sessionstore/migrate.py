@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar, cast
 
 from alembic import command
 from alembic.util import CommandError
-from asyncpg import InterfaceError, PostgresError
+from asyncpg import InterfaceError, InternalClientError, PostgresError
 from sqlalchemy import URL, column, create_engine, inspect, select, table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -94,7 +94,7 @@ _LONGEST_SECONDS: Final = 86_400.0
 _POLL_SECONDS: Final = 0.02
 """Between two looks at the guard of this process."""
 
-_FAULTS: Final = (DBAPIError, PostgresError, InterfaceError, sqlite3.Error, OSError)
+_FAULTS: Final = (DBAPIError, PostgresError, InterfaceError, InternalClientError, sqlite3.Error, OSError)
 """What drivers raise. Anything else is a bug, and its traceback is wanted."""
 
 # Alembic keeps the running migration in module globals: the second of two at once finds the first one's, or none.

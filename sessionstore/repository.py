@@ -15,7 +15,6 @@ from sessionstore.batch import Batch
 from sessionstore.checks import check_count, check_id, check_seconds, check_user_id, mint_id
 from sessionstore.codec import Json
 from sessionstore.errors import InvalidArgumentError, SessionNotFoundError, VersionConflictError
-from sessionstore.handle import Handle
 from sessionstore.retention import PruneThrottle
 from sessionstore.statements import mapping
 from sessionstore.units import branching, listing, store, transcripts
@@ -35,10 +34,11 @@ from sessionstore.values import (
     Transcript,
     Unset,
 )
+from sessionstore.watch import Watching
 
 
 @telemetry.told
-class SessionRepository(Handle):
+class SessionRepository(Watching):
     """The sessions of one tenant: cheap to make, one for each request if you like.
 
     `SessionRepository(engine)` uses a caller's engine; `SessionRepository.connect(url)` has its own and is the fastest.
@@ -173,7 +173,7 @@ class SessionRepository(Handle):
         keys = arguments.metadata_keys(remove, values)
         expected = optional_count(expected_version, "expected_version")
         session_id = check_id(session_id)
-        unit = session_units.change(self.tenant, session_id, {}, expected=expected, values=encoded, remove=keys)
+        unit = session_units.change(self.tenant, session_id, None, expected=expected, values=encoded, remove=keys)
         return await self._run(unit)
 
     async def reset(self, session_id: str) -> Session:
@@ -411,7 +411,7 @@ class SessionRepository(Handle):
             SessionNotFoundError: there is no such session.
         """
         read = await self._run(transcripts.snapshot(self.tenant, check_id(session_id)))
-        return Transcript(read.session, tuple(mapping.messages(session_id, read.rows)))
+        return Transcript(read.session, tuple(mapping.messages(session_id, read.rows)), read.events)
 
     async def save(self, transcript: Transcript, *, expected_version: int | None = None) -> Session:
         """Make the stored session what a transcript says, or create it; writes only what differs.

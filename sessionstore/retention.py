@@ -13,6 +13,7 @@ from sessionstore.checks import check_instant, check_seconds
 from sessionstore.limits import PRUNE_BATCH
 from sessionstore.statements import removal
 from sessionstore.statements.removal import Victims
+from sessionstore.units import events
 from sessionstore.units import removal as units
 from sessionstore.units.unit import Stamp, Unit, bucket_of
 from sessionstore.values import PrunePolicy, PruneReport
@@ -31,7 +32,9 @@ async def remove_user(run: Run, tenant: str, user_id: str) -> int:
 
 async def remove_tenant(run: Run, tenant: str) -> int:
     """Delete every session of a tenant; how many."""
-    return await _remove_all(run, tenant, removal.OF_TENANT, {}, PRUNE_BATCH, verb="delete_all")
+    total = await _remove_all(run, tenant, removal.OF_TENANT, {}, PRUNE_BATCH, verb="delete_all")
+    await run(events.forget(tenant))
+    return total
 
 
 async def _remove_all(
@@ -51,6 +54,7 @@ async def prune(run: Run, tenant: str, policy: PrunePolicy, *, batch_size: int, 
     if dry_run:
         return _previewed(steps, await run(units.preview(tenant, [(step.victims, step.params) for step in steps])))
     counts: dict[str, Any] = {}
+    await run(events.purge_old(tenant))
     for step in steps:
         counts[step.counter] = await _remove_all(run, tenant, step.victims, step.params, batch_size, verb="prune")
     return PruneReport(**counts)

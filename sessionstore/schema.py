@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The newest revision this code knows, and the oldest it can work with: see `sessionstore_schema`."""
 
 
@@ -191,6 +191,57 @@ class MetadataRow(Base):
             info={"for": "sessions by metadata"},
         ),
         {"comment": "Metadata of sessions, one row a key."},
+    )
+
+
+class EventRow(Base):
+    """One thing that happened to a session and is not a message."""
+
+    __tablename__ = "sessionstore_events"
+
+    tenant_id: Mapped[str] = mapped_column(Name, primary_key=True, comment="as in sessionstore_sessions")
+    session_id: Mapped[str] = mapped_column(Name, primary_key=True, comment="the session it happened to")
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, comment="0-based, in the order of commits")
+    kind: Mapped[str] = mapped_column(Name, comment="what happened: the store's word, or the caller's own")
+    generation: Mapped[int] = mapped_column(BigInteger, comment="of the session, just after it")
+    first_position: Mapped[int] = mapped_column(BigInteger, comment="of the session, just after it")
+    next_position: Mapped[int] = mapped_column(BigInteger, comment="of the session, just after it: the event's place")
+    payload: Mapped[Any | None] = mapped_column(JsonText, comment="any JSON value, verbatim; NULL if there is none")
+    plain: Mapped[bool] = mapped_column(Boolean, comment="safe for SQL JSON functions: check it before using them")
+    created_at: Mapped[Any] = mapped_column(Instant, comment="UTC (SQLite: microseconds since 1970)")
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "session_id"],
+            ["sessionstore_sessions.tenant_id", "sessionstore_sessions.id"],
+            ondelete="CASCADE",
+        ),
+        CheckConstraint("number >= 0", name="number"),
+        {"comment": "What happened to sessions beside their messages; a message is an event of its own."},
+    )
+
+
+class TombstoneRow(Base):
+    """That there was a session."""
+
+    __tablename__ = "sessionstore_tombstones"
+
+    tenant_id: Mapped[str] = mapped_column(Name, primary_key=True, comment="as in sessionstore_sessions")
+    session_id: Mapped[str] = mapped_column(Name, primary_key=True, comment="the session that is gone")
+    generation: Mapped[int] = mapped_column(BigInteger, primary_key=True, comment="of the session, when it went")
+    number: Mapped[int] = mapped_column(BigInteger, comment="of this event among those of the session")
+    kind: Mapped[str] = mapped_column(Name, comment="'deleted' or 'evicted'")
+    deleted_at: Mapped[Any] = mapped_column(Instant, comment="UTC (SQLite: microseconds since 1970); kept for a day")
+
+    __table_args__ = (
+        CheckConstraint("kind IN ('deleted', 'evicted')", name="kind"),
+        Index(
+            "ix_sessionstore_tombstones_deleted_at",
+            "tenant_id",
+            "deleted_at",
+            info={"for": "what went lately, and which tombstones are a day old"},
+        ),
+        {"comment": "Sessions that were deleted within a day, for those who watch them; nothing of their contents."},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass, fields
 from typing import Final, Literal
@@ -29,6 +30,9 @@ class StoreSettings:
         max_call_bytes: largest sum of encoded bodies in one append.
         max_batch: most messages in one append.
         max_depth: deepest nesting of a body.
+        max_watchers: most watchers and subscribed sessions of one database in this process.
+        event_log_dir: where what happens to the sessions that this process works on is logged as JSON lines, with
+            their contents; the environment's `SESSIONSTORE_EVENT_LOG_DIR` by default. None and nothing there: no log.
     """
 
     operation_timeout_seconds: float = limits.OPERATION_TIMEOUT_SECONDS
@@ -40,6 +44,8 @@ class StoreSettings:
     max_call_bytes: int = limits.CALL_BYTES
     max_batch: int = limits.BATCH
     max_depth: int = limits.DEPTH
+    max_watchers: int = limits.WATCHERS
+    event_log_dir: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that could not work, so that no call has to."""
@@ -54,6 +60,8 @@ class StoreSettings:
             raise InvalidArgumentError("schema must be a plain lower-case PostgreSQL name")
         if not isinstance(self.row_level_security, bool):
             raise InvalidArgumentError("row_level_security must be True or False")
+        if self.event_log_dir is not None and not isinstance(self.event_log_dir, (str, os.PathLike)):
+            raise InvalidArgumentError("event_log_dir must be a path or None")
         ceilings = {"session_cap": limits.SESSION_CAP_MAX, "max_depth": limits.DEPTH_CEILING}
         for field in fields(self):
             if field.name.startswith("max_") or (field.name == "session_cap" and self.session_cap is not None):

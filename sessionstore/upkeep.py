@@ -27,6 +27,7 @@ from sessionstore.errors import InvalidArgumentError, ReadOnlyStoreError, StoreB
 from sessionstore.executors.translate import translated
 from sessionstore.repository import SessionRepository
 from sessionstore.schema import Base
+from sessionstore.units import events
 
 __all__ = ["Size", "backup", "maintain"]
 
@@ -238,6 +239,8 @@ async def maintain(
     tell = on_progress or (lambda _: None)
     try:
         async with asyncio.timeout(seconds):
+            tell("forgetting sessions that went a day ago")
+            await sessions._run(events.purge_all())
             if sessions._shared.engine.dialect.name != "sqlite":
                 return await _clean_tables(sessions, tell)
             return await _clean_file(_file_of(sessions, on_server=""), seconds, tell)

@@ -69,6 +69,11 @@ class Session:
         """How many messages are kept."""
         return self.next_position - self.first_position
 
+    @property
+    def cursor(self) -> str:
+        """Where a watch of this session begins that is to tell what happens after this was read."""
+        return f"{self.generation}.{self.next_position}.{self.next_event}"
+
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
@@ -192,11 +197,35 @@ AnyMessage: TypeAlias = Message | NewMessage | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class DerivedEvent:
-    """What one message looks like to somebody who follows the conversation.
+class SessionEvent:
+    """One thing that happened to a session and is not a message.
 
     Attributes:
-        kind: `tool_result` for messages of that role, else `message`.
+        number: 0-based, in the order of commits.
+        kind: one of `created`, `forked`, `trimmed`, `truncated`, `replaced`, `compacted`, `reset`, `updated`,
+            `metadata_changed`, `deleted` and `evicted`, or the caller's own.
+        generation: of the session, just after it; so are the positions.
+        next_position: the event's place: before the message of this position, if there is one.
+        payload: the caller's JSON value; of the store's own kinds, an object that says more, or None.
+    """
+
+    session_id: str
+    number: int
+    kind: str
+    generation: int
+    first_position: int
+    next_position: int
+    created_at: datetime
+    payload: Json = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedEvent:
+    """What one message, or an event of the caller's own, looks like to somebody who follows the conversation.
+
+    Attributes:
+        id: of a message its own or its place, of an event its number: the same whenever it is derived.
+        kind: `tool_result` for messages of that role, else `message`; the event's kind.
         visibility: `public` for what users and assistants say, else `internal`.
         text: the text of the content, its blocks joined by newlines.
         blocks: the content as a list of blocks.
@@ -215,10 +244,15 @@ PUBLIC_ROLES: Final = frozenset({"user", "assistant"})
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A whole session: its columns and its messages, as of one moment."""
+    """A whole session: its columns and its messages, as of one moment.
+
+    Attributes:
+        events: the caller's own that have a place among the messages, in order. Saving does not write them.
+    """
 
     session: Session
     messages: tuple[AnyMessage, ...] = field(default=(), repr=False)
+    events: tuple[SessionEvent, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(
@@ -261,13 +295,19 @@ class Transcript:
             raise InvalidArgumentError(f"not a column of a session: {', '.join(sorted(unknown))}")
         first = self.session.first_position if messages else self.session.next_position
         session = replace(self.session, first_position=first, next_position=first + len(messages), **changes)
-        return Transcript(session, messages)
+        return Transcript(session, messages, self.events)
 
     @property
     def derived_events(self) -> tuple[DerivedEvent, ...]:
-        """One event a message, in order."""
+        """One event a message, in order, and the caller's own events at their place between them."""
         first = self.session.first_position
-        return tuple(_event(self.session, first + at, message) for at, message in enumerate(self.messages))
+        derived: list[DerivedEvent] = []
+        waiting = list(reversed(self.events))
+        for position, message in enumerate(self.messages, first):
+            while waiting and waiting[-1].next_position <= position:
+                derived.append(_own_event(waiting.pop()))
+            derived.append(_event(self.session, position, message))
+        return (*derived, *map(_own_event, reversed(waiting)))
 
     @property
     def user_messages(self) -> tuple[AnyMessage, ...]:
@@ -320,6 +360,18 @@ def _event(session: Session, position: int, message: AnyMessage) -> DerivedEvent
         kind="tool_result" if role == "tool_result" else "message",
         role=role,
         visibility="public" if role in PUBLIC_ROLES else "internal",
+        text="\n".join(text for block in blocks if (text := _text(block))),
+        blocks=blocks,
+    )
+
+
+def _own_event(event: SessionEvent) -> DerivedEvent:
+    blocks = _blocks(event.payload)
+    return DerivedEvent(
+        id=f"{event.session_id}/event/{event.number}",
+        kind=event.kind,
+        role="event",
+        visibility="internal",
         text="\n".join(text for block in blocks if (text := _text(block))),
         blocks=blocks,
     )

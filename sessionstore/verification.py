@@ -41,9 +41,9 @@ class Fault(StrEnum):
     DOUBLE = "double"
     """Two messages have one position, or one message id."""
     ORPHAN = "orphan"
-    """Messages or metadata of a session that there is not."""
+    """Messages, metadata or events of a session that there is not."""
     COUNTER = "counter"
-    """A number of a session that cannot be."""
+    """A number of a session, or of one of its events, that cannot be."""
     TIME = "time"
     """A moment that cannot be, or the bucket of another one."""
     PARENT = "parent"
@@ -78,7 +78,8 @@ class Finding:
         session_id: None for a document.
         position: of the message, or the first of several.
         count: how many positions in a row.
-        key: of the metadata; a message id that is stored more than once; of a document its category, name and format.
+        key: of the metadata; a message id that is stored more than once; the number of an event; of a document its
+            category, name and format.
         column: of the row, where one is to blame.
     """
 
@@ -112,12 +113,13 @@ class Checked:
     sessions: int = 0
     messages: int = 0
     metadata: int = 0
+    events: int = 0
     documents: int = 0
 
     @property
     def total(self) -> int:
         """All rows."""
-        return self.sessions + self.messages + self.metadata + self.documents
+        return self.sessions + self.messages + self.metadata + self.events + self.documents
 
 
 async def verify(
@@ -333,6 +335,23 @@ def _metadata(rows: Rows) -> Iterator[Finding]:
             yield _found(Fault.COPY, **where, column="value_key")
 
 
+def _events(rows: Rows) -> Iterator[Finding]:
+    for session_id, number, raw, plain, created_at, next_event in rows:
+        where = {"session_id": session_id, "key": f"event {number}"}
+        if next_event is None:
+            yield _found(Fault.ORPHAN, **where)
+            continue
+        if number >= next_event:
+            yield _found(Fault.COUNTER, **where, column="number")
+        if not _is_moment(created_at):
+            yield _found(Fault.TIME, **where, column="created_at")
+        value = None if raw is None else Stored(raw, plain)
+        if value is not None and not value.readable:
+            yield _found(Fault.JSON, **where)
+        elif value is not None and not value.flag_is_right:
+            yield _found(Fault.PLAIN, **where)
+
+
 def _documents(rows: Rows) -> Iterator[Finding]:
     for category, name, kind, raw, plain, created_at, updated_at in rows:
         where = {"key": f"{category}/{name}.{kind}"}
@@ -353,6 +372,7 @@ _BY_KEY: Final[
 ] = (
     (units.message_ids, _message_ids, 2, None),
     (units.metadata, _metadata, 2, "metadata"),
+    (units.events, _events, 2, "events"),
     (units.documents, _documents, 3, "documents"),
 )
 """What is read by key alone: the unit, the check, how many names a key has, what is counted."""

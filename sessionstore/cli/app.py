@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sessionstore.cli import changing, databases, demo, keeping, reading, status, transfer
+from sessionstore.cli import changing, databases, demo, keeping, reading, status, transfer, watching
 from sessionstore.cli.running import DATABASE_VARIABLE, DEFAULT_DATABASE, ROW_LEVEL_SECURITY_VARIABLE, At
 from sessionstore.cli.terminal import without_passwords
 
@@ -110,6 +110,7 @@ def where(
 
 databases.add_to(app)
 reading.add_to(app)
+watching.add_to(app)
 changing.add_to(app)
 transfer.add_to(app)
 keeping.add_to(app)

@@ -75,6 +75,7 @@ def _counts(checked: Checked) -> str:
         plural(checked.sessions, "session"),
         plural(checked.messages, "message"),
         plural(checked.metadata, "metadata value"),
+        plural(checked.events, "event"),
         plural(checked.documents, "document"),
     )
     return ", ".join(parts)

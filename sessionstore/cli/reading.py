@@ -163,15 +163,7 @@ def _head(session: Session) -> Table:
 
 def _json_of(session: Session, shown: list[Message]) -> bytes:
     """The session as JSON, bodies as they are stored."""
-    entries = []
-    for message in shown:
-        facts = {
-            "position": message.position,
-            "role": message.role,
-            "message_id": message.message_id,
-            "created_at": message.created_at,
-        }
-        entries.append(json_of(facts)[:-1] + b',"body":' + message.body_json + b"}")
+    entries = map(messages.json_of_message, shown)
     columns = json_of({**asdict(session), "length": session.length})
     return b'{"session":' + columns + b',"messages":[' + b",".join(entries) + b"]}\n"
 

@@ -89,6 +89,11 @@ def when(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
+def when_exactly(moment: datetime) -> str:
+    """A time for people who look on: UTC, to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
 def brief(text: str) -> str:
     """As much of a title as a table has room for."""
     line = Text(one_line(text))

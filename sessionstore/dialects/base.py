@@ -95,6 +95,7 @@ class Dialect:
         modifying_ctes: one statement may change several tables.
         array_rows: the rows of a bulk statement, if there are several, travel as one array a column.
         optimistic_ids: an append may insert message ids first and look for stored ones only if that fails.
+        joined: units run inside a transaction of the caller, which may stay open for long.
         snapshots: a unit that reads in several statements sees one moment.
         row_level_security: rows can only be reached by a transaction that has told the database their tenant.
         adapters: how a parameter of a type is handed to the driver, by the name of the type.
@@ -108,6 +109,7 @@ class Dialect:
     array_rows: bool = False
     optimistic_ids: bool = False
     snapshots: bool = True
+    joined: bool = False
     row_level_security: bool = False
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     _compiled: dict[Statement, _Compiled] = field(default_factory=dict, repr=False)

@@ -93,6 +93,19 @@ class any_of(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named li
 _spelled(any_of, postgresql="{0} = ANY ({1})", sqlite="{0} IN (SELECT value FROM json_each({1}))")
 
 
+class none_of(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
+    """Whether a text is none of a list; arguments as of `any_of`."""
+
+    inherit_cache = True
+
+
+_spelled(
+    none_of,
+    postgresql="{0} <> ALL ({1})",
+    sqlite="{0} NOT IN (SELECT value FROM json_each({1}))",
+)
+
+
 class database_clock(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
     """The database's own clock, as an `Instant` later by the given microseconds (none by default)."""
 
@@ -111,6 +124,16 @@ def _database_clock_sqlite(element: database_clock, compiler: Any, **kw: Any) ->
     # julianday is exact to the millisecond; subtracting before scaling keeps the float exact.
     later = compiler.process(element.clauses, **kw) or "0"
     return f"(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000 + {later})"
+
+
+class later(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one
+    """A moment so many microseconds after another; arguments: the `Instant`, the number."""
+
+    type = Instant()
+    inherit_cache = True
+
+
+_spelled(later, postgresql="({0} + {1} * interval '1 microsecond')", sqlite="({0} + {1})")
 
 
 class relation_exists(FunctionElement[Any]):  # noqa: N801  # a function of SQL, named like one

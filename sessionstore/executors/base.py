@@ -7,7 +7,7 @@ import logging
 import os
 import random
 from abc import ABC, abstractmethod
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from sessionstore import telemetry
 from sessionstore.dialects.base import Call, Dialect, Rows
@@ -67,6 +67,16 @@ class Deadline:
         return self.at - self.loop.time()
 
 
+class Listener(Protocol):
+    """Whoever follows changes as they happen."""
+
+    def touched(self, tenant: str, session_id: str | None) -> None:
+        """A unit on a session has been committed, or on some of a tenant. Called in any event loop."""
+
+    def close(self, owner: object) -> None:
+        """Tell those who follow on behalf of an owner that it is closed. Called in any event loop."""
+
+
 class Executor(ABC):
     """Runs units on one database."""
 
@@ -76,6 +86,8 @@ class Executor(ABC):
         self.dialect = dialect
         self.checked = False
         self.gone = False
+        self.listeners: dict[asyncio.AbstractEventLoop, Listener] = {}
+        """Who wants to know what has been changed through this executor, one for an event loop."""
         self._process = os.getpid()
 
     async def open(self, deadline: Deadline) -> None:
@@ -119,9 +131,12 @@ class Executor(ABC):
         if not self.checked or os.getpid() != self._process:
             await self.open(deadline)
         result, unit = await self._retried(unit, deadline)
+        if self.listeners:
+            self._tell(unit, result)
         if unit.then is not None and not self.dialect.one_writer and (following := unit.then(result)) is not None:
             try:
                 await self._retried(following, deadline)
+                self._tell(following, None)
             except TransientStoreError as error:
                 error.maybe_committed = True  # the unit itself has been
                 raise
@@ -130,6 +145,14 @@ class Executor(ABC):
                 fields = {"event": "sessionstore.follow_up_failed", "unit": unit.name, "error": type(error).__name__}
                 _log.error("what follows %s failed: %s", unit.name, error, extra=fields)
         return result
+
+    def _tell(self, unit: Unit[Any], result: Any) -> None:
+        """Tell who listens what a unit has changed, with the one that followed it where both were one."""
+        following = unit.then(result) if unit.then is not None and self.dialect.one_writer else None
+        for each in (unit, following):
+            if each is not None and each.touches is not None:
+                for listener in list(self.listeners.values()):
+                    listener.touched(*each.touches)
 
     async def _retried(self, unit: Unit[T], deadline: Deadline) -> tuple[T, Unit[T]]:
         """Try again what is safe to try again, until the deadline; gives the unit that ran in the end."""

@@ -32,7 +32,7 @@ class JoinedExecutor(Executor):
 
     def __init__(self, parent: Executor, within: AsyncConnection | AsyncSession) -> None:
         dialect = parent.dialect
-        super().__init__(replace(dialect, optimistic_ids=False, snapshots=dialect.one_writer))
+        super().__init__(replace(dialect, optimistic_ids=False, snapshots=dialect.one_writer, joined=True))
         self._parent = parent
         self._within = within
         self.checked = parent.checked

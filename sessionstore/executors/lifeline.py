@@ -151,7 +151,7 @@ class Lifeline:
             await asyncio.sleep(limits.MIGRATION_PULSE_SECONDS)
             try:
                 busy = await self._answer(driver, _BUSY, pid, limits.MIGRATION_ANSWER_SECONDS)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
                 busy = False
             if not busy:
                 self._lose()

@@ -18,16 +18,20 @@ from sqlalchemy import (
 
 from sessionstore.dialects.base import Dialect, Statement
 from sessionstore.dialects.constructs import greatest, json_bytes, param
-from sessionstore.schema import Base, Instant, MessageRow, MetadataRow, SessionRow
+from sessionstore.schema import Base, EventRow, Instant, MessageRow, MetadataRow, SessionRow, TombstoneRow
 from sessionstore.values import SESSION_FIELDS
 
 SESSIONS: Final = Base.metadata.tables[SessionRow.__tablename__]
 MESSAGES: Final = Base.metadata.tables[MessageRow.__tablename__]
 METADATA: Final = Base.metadata.tables[MetadataRow.__tablename__]
+EVENTS: Final = Base.metadata.tables[EventRow.__tablename__]
+TOMBSTONES: Final = Base.metadata.tables[TombstoneRow.__tablename__]
 
 s: Final = SESSIONS.c
 m: Final = MESSAGES.c
 d: Final = METADATA.c
+e: Final = EVENTS.c
+t: Final = TOMBSTONES.c
 
 TENANT: Final = param("tenant", Text)
 SESSION: Final = param("session", Text)
@@ -48,6 +52,7 @@ METADATA_COLUMNS: Final = (d.key, json_bytes(d.value), d.plain)
 THIS_SESSION: Final = and_(s.tenant_id == TENANT, s.id == SESSION)
 ITS_MESSAGES: Final = and_(m.tenant_id == TENANT, m.session_id == SESSION)
 ITS_METADATA: Final = and_(d.tenant_id == TENANT, d.session_id == SESSION)
+ITS_EVENTS: Final = and_(e.tenant_id == TENANT, e.session_id == SESSION)
 
 
 def number(name: str) -> Any:

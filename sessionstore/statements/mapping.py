@@ -11,7 +11,7 @@ from sessionstore.checks import check_instant, stored_instant
 from sessionstore.codec import Json
 from sessionstore.dialects.base import Row, Rows
 from sessionstore.errors import CorruptStoreError
-from sessionstore.values import SESSION_FIELDS, Message, Session, SessionSummary, maker
+from sessionstore.values import SESSION_FIELDS, Message, Session, SessionEvent, SessionSummary, maker
 
 _WIDTH = len(SESSION_FIELDS)
 
@@ -61,6 +61,19 @@ def json_value(raw: bytes, plain: Any, what: str) -> Json:
 def messages(session_id: str, rows: Rows) -> list[Message]:
     """Rows of messages."""
     return [Message(session_id, row) for row in rows]
+
+
+def event(session_id: str, row: Row) -> SessionEvent:
+    """A row of an event."""
+    number, kind, generation, first, following, payload, plain, created_at = row
+    what = f"payload of event {number} of session {session_id!r}"
+    value = None if payload is None else json_value(payload, plain, what)
+    return SessionEvent(session_id, number, kind, generation, first, following, stored_instant(created_at), value)
+
+
+def events(session_id: str, rows: Rows) -> list[SessionEvent]:
+    """Rows of events."""
+    return [event(session_id, row) for row in rows]
 
 
 _summary: Final = maker(SessionSummary)

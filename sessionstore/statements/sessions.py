@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, case, delete, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from sessionstore.dialects.base import Dialect
+from sessionstore.dialects.base import Dialect, Statement
 from sessionstore.dialects.constructs import TextList, any_of, param
 from sessionstore.schema import Instant
 from sessionstore.statements.common import (
@@ -31,10 +31,10 @@ from sessionstore.statements.common import (
     flag,
     number,
     s,
-    statement,
     text,
     unless_expected,
 )
+from sessionstore.statements.events import HEAD_COLUMNS, recorded
 from sessionstore.values import SESSION_FIELDS
 
 _WITH_METADATA: Final = SESSIONS.outerjoin(METADATA, (d.tenant_id == s.tenant_id) & (d.session_id == s.id))
@@ -80,76 +80,37 @@ CHANGEABLE: Final = (
 )
 """The columns that are the caller's to change."""
 
-CHANGE: Final = fixed(
+
+def _changing(name: str, changes: dict[Any, Any], *conditions: Any) -> Statement:
+    """Make a change of a session that is an event; it gives the session's columns as they are then."""
+    values = changes | {s.next_event: s.next_event + ONE}
+    construct = update(SESSIONS).where(THIS_SESSION, *conditions).values(values).returning(*SESSION_COLUMNS)
+    return recorded(name, lambda _: construct)
+
+
+_AS_EXPECTED: Final = unless_expected(s.version, "expected")
+
+CHANGE: Final = _changing(
     "change",
-    update(SESSIONS)
-    .where(THIS_SESSION, unless_expected(s.version, "expected"))
-    .values(CHANGED | {s[name]: case((flag(f"set_{name}"), _new(name)), else_=s[name]) for name in CHANGEABLE})
-    .returning(*SESSION_COLUMNS),
+    CHANGED | {s[name]: case((flag(f"set_{name}"), _new(name)), else_=s[name]) for name in CHANGEABLE},
+    _AS_EXPECTED,
 )
 
-RESET: Final = fixed(
-    "reset",
-    update(SESSIONS)
-    .where(THIS_SESSION)
-    .values(REWRITTEN | {s.first_position: ZERO, s.next_position: ZERO, s.summary: null()})
-    .returning(*SESSION_COLUMNS),
+RESET: Final = _changing("reset", REWRITTEN | {s.first_position: ZERO, s.next_position: ZERO, s.summary: null()})
+
+REPLACE: Final = _changing(
+    "replace", REWRITTEN | {s.first_position: ZERO, s.next_position: number("count")}, _AS_EXPECTED
 )
 
-REPLACE: Final = fixed(
-    "replace",
-    update(SESSIONS)
-    .where(THIS_SESSION, unless_expected(s.version, "expected"))
-    .values(REWRITTEN | {s.first_position: ZERO, s.next_position: number("count")})
-    .returning(*SESSION_COLUMNS),
-)
+TRIM: Final = _changing("trim", CHANGED | {s.first_position: number("first")})
 
-_LENGTH: Final = s.next_position - s.first_position
+TRUNCATE: Final = _changing("truncate", REWRITTEN | {s.next_position: number("next"), s.summary: null()})
 
+POP: Final = _changing("pop", REWRITTEN | {s.next_position: number("next")})
 
-def _moved(condition: Any, changes: dict[Any, Any]) -> dict[Any, Any]:
-    """Set what `changes` says where the condition holds; recency always."""
-    return {column: case((condition, value), else_=column) for column, value in changes.items()} | ACCESSED
+COMPACT: Final = _changing("compact", REWRITTEN | {s.first_position: number("first")})
 
-
-TRIM: Final = fixed(
-    "trim",
-    update(SESSIONS)
-    .where(THIS_SESSION)
-    .values(_moved(number("keep") < _LENGTH, CHANGED | {s.first_position: s.next_position - number("keep")}))
-    .returning(s.first_position, s.next_position),
-)
-
-TRUNCATE: Final = fixed(
-    "truncate",
-    update(SESSIONS)
-    .where(THIS_SESSION)
-    .values(
-        _moved(
-            number("keep") < _LENGTH,
-            REWRITTEN | {s.next_position: s.first_position + number("keep"), s.summary: null()},
-        )
-    )
-    .returning(s.first_position, s.next_position),
-)
-
-POP: Final = fixed(
-    "pop",
-    update(SESSIONS)
-    .where(THIS_SESSION)
-    .values(_moved(_LENGTH > ZERO, REWRITTEN | {s.next_position: s.next_position - ONE}))
-    .returning(s.next_position),
-)
-
-COMPACT: Final = fixed(
-    "compact",
-    update(SESSIONS)
-    .where(THIS_SESSION)
-    .values(REWRITTEN | {s.first_position: number("first")})
-    .returning(*SESSION_COLUMNS),
-)
-
-DELETE: Final = fixed("delete", delete(SESSIONS).where(THIS_SESSION).returning(s.id))
+DELETE: Final = fixed("delete", delete(SESSIONS).where(THIS_SESSION).returning(s.id, s.generation, s.next_event))
 
 _CREATED: Final[dict[Any, Any]] = {
     s.tenant_id: TENANT,
@@ -168,11 +129,13 @@ _CREATED: Final[dict[Any, Any]] = {
 }
 
 
-@statement("create")
-def CREATE(db: Dialect) -> Any:  # noqa: N802  # a statement, named like the constants beside it
-    """Insert a session unless there is one; gives its id if it was inserted."""
+def _create(db: Dialect) -> Any:
     insert = postgresql.insert if db.modifying_ctes else sqlite.insert
-    return insert(SESSIONS).inline().values(_CREATED).on_conflict_do_nothing().returning(s.id)
+    return insert(SESSIONS).inline().values(_CREATED).on_conflict_do_nothing().returning(*HEAD_COLUMNS)
+
+
+CREATE: Final = recorded("create", _create)
+"""Insert a session unless there is one; gives where it stands if it was inserted."""
 
 
 OVERWRITE: Final = fixed(
@@ -186,11 +149,11 @@ OVERWRITE: Final = fixed(
             if column.name not in {"tenant_id", "id", "next_event", "version"}
         }
         | ACCESSED
-        | {s.version: s.version + ONE}
+        | {s.version: s.version + ONE, s.next_event: s.next_event + number("events")}
     )
     .returning(s.version),
 )
-"""Set every column of a session but its keys and event counter; the version grows by one."""
+"""Set every column of a session but its keys; the version grows by one, the event counter by `events`."""
 
 METADATA_OF: Final = fixed("metadata_of", select(*METADATA_COLUMNS).where(ITS_METADATA).order_by(d.key))
 
@@ -216,4 +179,5 @@ FIRST: Final = SESSION_FIELDS.index("first_position")
 NEXT: Final = SESSION_FIELDS.index("next_position")
 VERSION: Final = SESSION_FIELDS.index("version")
 GENERATION: Final = SESSION_FIELDS.index("generation")
+NEXT_EVENT: Final = SESSION_FIELDS.index("next_event")
 """Places in a row of a session's columns."""

@@ -13,7 +13,8 @@ from sqlalchemy import and_, case, func, or_, select, tuple_, union_all
 
 from sessionstore.checks import check_instant
 from sessionstore.dialects.constructs import byte_length, json_bytes
-from sessionstore.statements.common import MESSAGES, METADATA, SESSIONS, TENANT, d, fixed, m, number, s, text
+from sessionstore.statements.common import EVENTS as _EVENTS
+from sessionstore.statements.common import MESSAGES, METADATA, SESSIONS, TENANT, d, e, fixed, m, number, s, text
 from sessionstore.statements.common import THIS_SESSION as _THIS_SESSION
 from sessionstore.statements.documents import DOCUMENTS as _DOCUMENTS
 
@@ -34,7 +35,7 @@ def moment(column: Any) -> Any:
 
 _NEXT_OF: Final = [
     select(func.min(table.c.tenant_id).label("tenant")).where(table.c.tenant_id > text("after_tenant"))
-    for table in (SESSIONS, MESSAGES, METADATA, _DOCUMENTS)
+    for table in (SESSIONS, MESSAGES, METADATA, _EVENTS, _DOCUMENTS)
 ]
 
 NEXT_TENANT: Final = fixed("next_tenant", select(func.min(union_all(*_NEXT_OF).subquery("tenants").c.tenant)))
@@ -102,6 +103,28 @@ VALUES: Final = fixed(
     .limit(number("limit")),
 )
 """Metadata, and the id of its session where there is one."""
+
+_AFTER_EVENT: Final = and_(
+    e.tenant_id == TENANT, tuple_(e.session_id, e.number) > tuple_(text("after_id"), number("after"))
+)
+
+EVENT_PLACES: Final = fixed(
+    "verify_event_places",
+    select(e.session_id, e.number, func.coalesce(byte_length(e.payload), 0))
+    .where(_AFTER_EVENT)
+    .order_by(e.session_id, e.number)
+    .limit(number("limit")),
+)
+
+EVENTS: Final = fixed(
+    "verify_events",
+    select(e.session_id, e.number, json_bytes(e.payload), e.plain, moment(e.created_at), s.next_event)
+    .select_from(_EVENTS.outerjoin(SESSIONS, and_(s.tenant_id == e.tenant_id, s.id == e.session_id)))
+    .where(_AFTER_EVENT)
+    .order_by(e.session_id, e.number)
+    .limit(number("limit")),
+)
+"""Events, and how many their session has counted; NULL where there is no such session."""
 
 _DOCUMENT: Final = (_c.category, _c.name, _c.format)
 _after_document: Final = and_(

@@ -7,8 +7,9 @@ from typing import Any
 from sessionstore.dialects.base import Dialect, Row
 from sessionstore.errors import SessionExistsError, SessionNotFoundError
 from sessionstore.limits import ANCESTORS_MAX
-from sessionstore.statements import mapping, messages, metadata, sessions
+from sessionstore.statements import events, mapping, messages, metadata, sessions
 from sessionstore.statements.sessions import FIRST, NEXT
+from sessionstore.units.events import NewEvent, changing, own
 from sessionstore.units.messages import accessed
 from sessionstore.units.removal import evict_after
 from sessionstore.units.sessions import Opened, empty
@@ -27,17 +28,18 @@ def fork(
     than it says.
     """
 
-    def steps(_db: Dialect) -> Steps[Opened]:
+    def steps(db: Dialect) -> Steps[Opened]:
         if replace:
             yield sessions.LOCK_MANY(tenant=tenant, ids=[session_id, new_id])
         row = yield from accessed(tenant, session_id)
         source = dict(zip(SESSION_FIELDS, row, strict=True))
         head = row[NEXT] if keep is None else min(row[FIRST] + keep, row[NEXT])
-        created = yield from _header(tenant, new_id, source, head=head)
+        event = own("forked", parent_id=session_id, fork_position=head)
+        created = yield from _header(db, tenant, new_id, source, event, head=head)
         if not created:
             if not replace:
                 raise SessionExistsError(new_id)
-            yield from _overwrite(tenant, new_id, source, head=head, again=unit)
+            yield from _overwrite(tenant, new_id, source, event, head=head, again=unit)
         yield messages.COPY(tenant=tenant, session=session_id, child=new_id, high=head)
         yield metadata.COPY(tenant=tenant, session=session_id, child=new_id)
         rows = yield sessions.GET(tenant=tenant, session=new_id)
@@ -46,13 +48,18 @@ def fork(
     def then(opened: Opened) -> Unit[None] | None:
         return evict_after(tenant, new_id, cap, created=opened.created)
 
-    unit = Unit("fork", Kind.TRANSACTION, steps, then=then)
+    unit = Unit("fork", Kind.TRANSACTION, steps, touches=(tenant, new_id), then=then)
     return unit
 
 
-def _header(tenant: str, new_id: str, source: dict[str, Any], *, head: int) -> Steps[bool]:
+def _header(
+    db: Dialect, tenant: str, new_id: str, source: dict[str, Any], event: NewEvent, *, head: int
+) -> Steps[bool]:
     stamp = Stamp.of_now()
-    rows = yield sessions.CREATE(
+    rows = yield from changing(
+        db,
+        sessions.CREATE,
+        event,
         tenant=tenant,
         session=new_id,
         **{name: source[name] for name in _INHERITED},
@@ -60,7 +67,7 @@ def _header(tenant: str, new_id: str, source: dict[str, Any], *, head: int) -> S
         fork_position=head,
         next_position=head,
         version=0,
-        next_event=0,
+        next_event=1,
         created=stamp.now,
         updated=stamp.now,
         **stamp.rewritten,
@@ -68,7 +75,9 @@ def _header(tenant: str, new_id: str, source: dict[str, Any], *, head: int) -> S
     return bool(rows)
 
 
-def _overwrite(tenant: str, new_id: str, source: dict[str, Any], *, head: int, again: Unit[Any]) -> Steps[None]:
+def _overwrite(
+    tenant: str, new_id: str, source: dict[str, Any], event: NewEvent, *, head: int, again: Unit[Any]
+) -> Steps[None]:
     rows = yield sessions.LOCK(tenant=tenant, session=new_id)
     if not rows:
         raise RunInstead(again)  # it was deleted since
@@ -87,7 +96,9 @@ def _overwrite(tenant: str, new_id: str, source: dict[str, Any], *, head: int, a
         updated=updated,
         bucket=bucket_of(updated),
         now=now,
+        events=1,
     )
+    yield events.RECORD(tenant=tenant, session=new_id, **event.params, back=1, now=now)
     yield from empty(tenant, new_id)
 
 

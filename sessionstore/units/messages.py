@@ -13,6 +13,7 @@ from sessionstore.errors import MessageIdConflictError, SessionNotFoundError, Ve
 from sessionstore.limits import CHUNK_BYTES, CHUNK_ROWS, INT64_MAX, TURN_SCAN
 from sessionstore.statements import messages, sessions
 from sessionstore.statements.sessions import FIRST, NEXT
+from sessionstore.units.events import changing, own
 from sessionstore.units.removal import evict_after
 from sessionstore.units.sessions import NewSession, check_version, insert_session, refused, with_metadata
 from sessionstore.units.unit import Joint, Kind, MessageIdTakenError, RunInstead, Stamp, Steps, Unit
@@ -59,7 +60,8 @@ class Append(NamedTuple):
     def _as(self, kind: Kind, steps: Any, joint: Joint[Appended] | None = None) -> Unit[Appended]:
         rows, size, ids = len(self.batch.rows), self.batch.size, self.batch.ids
         repeatable = 0 < ids == rows
-        return Unit("append", kind, steps, repeatable, rows=rows, size=size, then=self._evict, joint=joint)
+        touches = self.tenant, self.session_id
+        return Unit("append", kind, steps, repeatable, rows, size, touches=touches, then=self._evict, joint=joint)
 
     def _evict(self, appended: Appended) -> Unit[None] | None:
         return evict_after(self.tenant, self.session_id, self.cap, created=appended.created)
@@ -103,9 +105,9 @@ class Append(NamedTuple):
         if self.expected is not None:
             raise VersionConflictError(self.session_id, what="length", expected=self.expected, actual=length)
 
-    def _creating(self, _db: Dialect) -> Steps[Appended]:
+    def _creating(self, db: Dialect) -> Steps[Appended]:
         """Make the session, unless somebody else just did, and append."""
-        opened = yield from insert_session(self.tenant, self.session_id, NewSession())
+        opened = yield from insert_session(db, self.tenant, self.session_id, NewSession())
         positions = (yield from self._knowing_ids()).positions
         return Appended(positions, created=opened is not None)
 
@@ -143,7 +145,7 @@ class Append(NamedTuple):
             positions[message_id] = position
         return positions
 
-    def _nothing(self, _db: Dialect) -> Steps[Appended]:
+    def _nothing(self, db: Dialect) -> Steps[Appended]:
         """Append no message: only the recency moves, and only where there is a session."""
         rows = yield sessions.ACCESS(**self.key, now=Stamp.of_now().now)
         if rows:
@@ -151,7 +153,7 @@ class Append(NamedTuple):
                 self._conflict(length)
             return Appended([])
         self._check_creation()
-        opened = yield from insert_session(self.tenant, self.session_id, NewSession())
+        opened = yield from insert_session(db, self.tenant, self.session_id, NewSession())
         return Appended([], created=opened is not None)
 
 
@@ -166,7 +168,7 @@ def _joined(parts: list[Append]) -> Unit[list[Appended]]:
         positions = iter((yield from whole._directly(db)).positions)  # noqa: SLF001  # of this module
         return [Appended(list(islice(positions, len(part.batch.rows)))) for part in parts]
 
-    return Unit("append", Kind.WRITE, steps, rows=len(rows), size=size)
+    return Unit("append", Kind.WRITE, steps, rows=len(rows), size=size, touches=(whole.tenant, whole.session_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,21 +227,16 @@ def trim(tenant: str, session_id: str, keep: int, *, turn: bool) -> Unit[int]:
     """Drop the oldest messages; how many are kept."""
     key = {"tenant": tenant, "session": session_id}
 
-    def steps(_db: Dialect) -> Steps[int]:
-        keeping = keep
-        if turn:
-            row = yield from accessed(tenant, session_id)
-            keeping = row[NEXT] - (yield from turn_start(tenant, row, keep))
-        rows = yield sessions.TRIM(**key, keep=keeping, **Stamp.of_now().changed)
-        if not rows:
-            raise SessionNotFoundError(session_id)
-        first, following = rows[0]
-        if following - first >= keeping:
+    def steps(db: Dialect) -> Steps[int]:
+        row = yield from accessed(tenant, session_id)
+        first = (yield from turn_start(tenant, row, keep)) if turn else max(row[FIRST], row[NEXT] - keep)
+        if first > row[FIRST]:
+            yield from changing(db, sessions.TRIM, own("trimmed"), **key, first=first, **Stamp.of_now().changed)
             # The lock is held, so this statement sees every message that was committed before it.
             yield messages.DELETE_RANGE(**key, low=0, high=first)
-        return int(following - first)
+        return int(row[NEXT] - first)
 
-    return Unit("trim", Kind.TRANSACTION, steps)
+    return Unit("trim", Kind.TRANSACTION, steps, touches=(tenant, session_id))
 
 
 def accessed(tenant: str, session_id: str) -> Steps[Row]:
@@ -264,44 +261,49 @@ def truncate(tenant: str, session_id: str, keep: int) -> Unit[int]:
     """Drop the newest messages; how many are kept."""
     key = {"tenant": tenant, "session": session_id}
 
-    def steps(_db: Dialect) -> Steps[int]:
-        rows = yield sessions.TRUNCATE(**key, keep=keep, **Stamp.of_now().rewritten)
-        if not rows:
-            raise SessionNotFoundError(session_id)
-        first, following = rows[0]
-        yield messages.DELETE_RANGE(**key, low=following, high=INT64_MAX)
-        return int(following - first)
+    def steps(db: Dialect) -> Steps[int]:
+        row = yield from accessed(tenant, session_id)
+        following = min(row[FIRST] + keep, row[NEXT])
+        if following < row[NEXT]:
+            params = {**key, "next": following, **Stamp.of_now().rewritten}
+            yield from changing(db, sessions.TRUNCATE, own("truncated"), **params)
+            yield messages.DELETE_RANGE(**key, low=following, high=INT64_MAX)
+        return int(following - row[FIRST])
 
-    return Unit("truncate", Kind.TRANSACTION, steps)
+    return Unit("truncate", Kind.TRANSACTION, steps, touches=(tenant, session_id))
 
 
 def pop(tenant: str, session_id: str) -> Unit[Message | None]:
     """Take the newest message away."""
     key = {"tenant": tenant, "session": session_id}
 
-    def steps(_db: Dialect) -> Steps[Message | None]:
-        rows = yield sessions.POP(**key, **Stamp.of_now().rewritten)
-        if not rows:
-            raise SessionNotFoundError(session_id)
-        taken = yield messages.TAKE(**key, low=rows[0][0])
+    def steps(db: Dialect) -> Steps[Message | None]:
+        row = yield from accessed(tenant, session_id)
+        if row[FIRST] == row[NEXT]:
+            return None
+        params = {**key, "next": row[NEXT] - 1, **Stamp.of_now().rewritten}
+        yield from changing(db, sessions.POP, own("truncated"), **params)
+        taken = yield messages.TAKE(**key, low=params["next"])
         return Message(session_id, taken[0]) if taken else None
 
-    return Unit("pop", Kind.TRANSACTION, steps)
+    return Unit("pop", Kind.TRANSACTION, steps, touches=(tenant, session_id))
 
 
 def replace(tenant: str, session_id: str, batch: Batch, *, expected: int | None) -> Unit[Session]:
     """Put another history in the place of the one there is."""
     key = {"tenant": tenant, "session": session_id}
 
-    def steps(_db: Dialect) -> Steps[Session]:
+    def steps(db: Dialect) -> Steps[Session]:
         stamp = Stamp.of_now()
-        rows = yield sessions.REPLACE(**key, count=len(batch.rows), expected=expected, **stamp.rewritten)
+        params = {**key, "count": len(batch.rows), "expected": expected, **stamp.rewritten}
+        rows = yield from changing(db, sessions.REPLACE, own("replaced"), **params)
         row = rows[0] if rows else (yield from refused(tenant, session_id, expected))
         yield messages.DELETE_RANGE(**key, low=0, high=INT64_MAX)
         yield from insert(key, batch.rows, first=0, now=stamp.now)
         return (yield from with_metadata(tenant, row))
 
-    return Unit("replace_messages", Kind.TRANSACTION, steps, rows=len(batch.rows), size=batch.size)
+    touches = tenant, session_id
+    return Unit("replace_messages", Kind.TRANSACTION, steps, rows=len(batch.rows), size=batch.size, touches=touches)
 
 
 def insert(key: dict[str, Any], rows: list[MessageRow], *, first: int, now: int) -> Steps[None]:
@@ -327,13 +329,14 @@ def compact(tenant: str, session_id: str, summary: Batch, *, keep: int, expected
     """Put one summary message in the place of everything before the last `keep` messages and their turn."""
     key = {"tenant": tenant, "session": session_id}
 
-    def steps(_db: Dialect) -> Steps[Session]:
+    def steps(db: Dialect) -> Steps[Session]:
         row = yield from accessed(tenant, session_id)
         check_version(row, expected)
         cut = yield from turn_start(tenant, row, keep)
         if cut > row[FIRST] and row[NEXT] - row[FIRST] > keep:
             stamp = Stamp.of_now()
-            row = (yield sessions.COMPACT(**key, first=cut - 1, **stamp.rewritten))[0]
+            params = {**key, "first": cut - 1, **stamp.rewritten}
+            [row] = yield from changing(db, sessions.COMPACT, own("compacted"), **params)
             yield messages.DELETE_RANGE(**key, low=0, high=cut)
             message_id = summary.rows[0].message_id
             if message_id is not None and (yield messages.STORED_IDS(**key, ids=[message_id])):
@@ -341,4 +344,4 @@ def compact(tenant: str, session_id: str, summary: Batch, *, keep: int, expected
             yield messages.insert_rows(summary.rows, **key, first=cut - 1, now=stamp.now)
         return (yield from with_metadata(tenant, row))
 
-    return Unit("compact", Kind.TRANSACTION, steps, size=summary.size)
+    return Unit("compact", Kind.TRANSACTION, steps, size=summary.size, touches=(tenant, session_id))

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from sessionstore.dialects.base import Dialect
 from sessionstore.limits import EVICT_ROUNDS, INT64_MAX, PRUNE_BATCH_MESSAGES
-from sessionstore.statements import removal
+from sessionstore.statements import events, removal
 from sessionstore.statements.removal import Victims
+from sessionstore.units.events import burial, purge
 from sessionstore.units.unit import Kind, Steps, Unit
 
 
@@ -20,13 +21,19 @@ class Removed(NamedTuple):
 
 def _remove(db: Dialect, tenant: str, victims: Victims, params: dict[str, Any]) -> Steps[Removed]:
     if db.modifying_ctes:
-        rows = yield victims.remove(tenant=tenant, **params)
+        rows = yield victims.remove(tenant=tenant, **burial(victims), **params)
+        if rows[0][1] and victims.tombstone is not None:
+            yield from purge(db, tenant)
         return Removed(rows[0][0], rows[0][1])
     rows = yield victims.choose(tenant=tenant, **params)
     ids = [row[0] for row in rows]
     if ids:
+        if victims.tombstone is not None:
+            yield events.BURY(tenant=tenant, ids=ids, **burial(victims))
+            yield from purge(db, tenant)
         # With the only write lock in hand, children may go first: the cascade of their parents then finds nothing.
-        for statement in (removal.DELETE_MESSAGES, removal.DELETE_METADATA, removal.DELETE_SESSIONS):
+        children = (removal.DELETE_MESSAGES, removal.DELETE_METADATA, removal.DELETE_EVENTS)
+        for statement in (*children, removal.DELETE_SESSIONS):
             yield statement(tenant=tenant, ids=ids)
     return Removed(len(ids), len(ids))
 
@@ -44,7 +51,7 @@ def evict(tenant: str, kept: str, cap: int) -> Unit[None]:
             if removed.gone == removed.chosen:
                 return
 
-    return Unit("evict", Kind.WRITE, steps, repeatable=True)
+    return Unit("evict", Kind.WRITE, steps, repeatable=True, touches=(tenant, None))
 
 
 def evict_after(tenant: str, session_id: str, cap: int | None, *, created: bool) -> Unit[None] | None:
@@ -59,7 +66,7 @@ def batch(tenant: str, victims: Victims, params: dict[str, Any], *, batch_size: 
     def steps(db: Dialect) -> Steps[Removed]:
         return (yield from _remove(db, tenant, victims, bounded))
 
-    return Unit("remove_batch", Kind.WRITE, steps, rows=batch_size)
+    return Unit("remove_batch", Kind.WRITE, steps, rows=batch_size, touches=(tenant, None))
 
 
 def preview(tenant: str, phases: list[tuple[Victims, dict[str, Any]]]) -> Unit[list[list[str]]]:

@@ -15,8 +15,9 @@ from sessionstore.errors import (
     SessionOwnerError,
     VersionConflictError,
 )
-from sessionstore.limits import INT64_MAX
-from sessionstore.statements import mapping, messages, metadata, sessions
+from sessionstore.limits import INT64_MAX, PURGE_SLICE_MICROS
+from sessionstore.statements import events, mapping, messages, metadata, sessions
+from sessionstore.units.events import changing, metadata_changed, own, purge_old, updated
 from sessionstore.units.removal import evict_after
 from sessionstore.units.unit import Kind, RunInstead, Stamp, Steps, Unit
 from sessionstore.values import Session
@@ -33,9 +34,12 @@ class MetadataValue(NamedTuple):
 
 _UNUSED: Final[dict[str, Any]] = {
     **dict.fromkeys(("summary", "active_seed_id", "active_persona_id", "parent_id", "fork_position")),
-    **dict.fromkeys(("first_position", "next_position", "version", "next_event"), 0),
+    **dict.fromkeys(("first_position", "next_position", "version"), 0),
+    "next_event": 1,
 }
-"""Columns that say nothing yet."""
+"""Columns that say nothing yet, but that the session was created."""
+
+CREATED: Final = own("created")
 
 
 class NewSession(NamedTuple):
@@ -70,13 +74,13 @@ class Opened(NamedTuple):
 def create(tenant: str, session_id: str, new: NewSession, *, cap: int | None) -> Unit[Opened]:
     """Create a session, then evict over the cap."""
 
-    def steps(_db: Dialect) -> Steps[Opened]:
-        opened = yield from insert_session(tenant, session_id, new)
+    def steps(db: Dialect) -> Steps[Opened]:
+        opened = yield from insert_session(db, tenant, session_id, new)
         if opened is None:
             raise SessionExistsError(session_id)
         return opened
 
-    return _creating("create", tenant, steps, new, cap=cap)
+    return _creating("create", (tenant, session_id), steps, new, cap=cap)
 
 
 def open_(tenant: str, session_id: str, new: NewSession, *, cap: int | None) -> Unit[Opened]:
@@ -92,31 +96,30 @@ def open_(tenant: str, session_id: str, new: NewSession, *, cap: int | None) -> 
             raise SessionOwnerError(session_id)
         return Opened(session, created=False)
 
-    def insert(_db: Dialect) -> Steps[Opened]:
-        opened = yield from insert_session(tenant, session_id, new)
+    def insert(db: Dialect) -> Steps[Opened]:
+        opened = yield from insert_session(db, tenant, session_id, new)
         if opened is None:
             raise RunInstead(opening)
         return opened
 
-    creating = _creating("open", tenant, insert, new, cap=cap)
-    opening = Unit("open", Kind.WRITE, steps, then=creating.then)
+    creating = _creating("open", (tenant, session_id), insert, new, cap=cap)
+    opening = Unit("open", Kind.WRITE, steps, touches=creating.touches, then=creating.then)
     return opening
 
 
-def _creating(name: str, tenant: str, steps: Any, new: NewSession, *, cap: int | None) -> Unit[Opened]:
+def _creating(name: str, key: tuple[str, str], steps: Any, new: NewSession, *, cap: int | None) -> Unit[Opened]:
     def then(opened: Opened) -> Unit[None] | None:
-        return evict_after(tenant, opened.session.id, cap, created=opened.created)
+        return evict_after(*key, cap, created=opened.created)
 
-    return Unit(name, Kind.TRANSACTION if new.metadata else Kind.WRITE, steps, then=then)
+    return Unit(name, Kind.TRANSACTION if new.metadata else Kind.WRITE, steps, touches=key, then=then)
 
 
-def insert_session(tenant: str, session_id: str, new: NewSession) -> Steps[Opened | None]:
+def insert_session(db: Dialect, tenant: str, session_id: str, new: NewSession) -> Steps[Opened | None]:
     """Insert a session with its metadata; None if there is one of that id."""
     stamp = Stamp.of_now()
     columns = {**new.columns, "generation": stamp.now}
-    inserted = yield sessions.CREATE(
-        tenant=tenant, session=session_id, created=stamp.now, updated=stamp.now, **stamp.changed, **columns
-    )
+    params = {"tenant": tenant, "session": session_id, "created": stamp.now, "updated": stamp.now}
+    inserted = yield from changing(db, sessions.CREATE, CREATED, **params, **stamp.changed, **columns)
     if not inserted:
         return None
     if new.metadata:
@@ -152,33 +155,29 @@ def head(tenant: str, session_id: str) -> Unit[Row | None]:
 def change(
     tenant: str,
     session_id: str,
-    columns: Mapping[str, Any],
+    columns: Mapping[str, Any] | None,
     *,
     expected: int | None,
     values: tuple[MetadataValue, ...] = (),
     remove: list[str] | None = None,
 ) -> Unit[Session]:
-    """Change columns and metadata of a session."""
+    """Change columns of a session, or without any its metadata."""
+    given = columns or {}
+    event = metadata_changed([value.key for value in values], remove or []) if columns is None else updated(given)
 
-    def steps(_db: Dialect) -> Steps[Session]:
-        row = yield from changed(tenant, session_id, columns, expected=expected)
+    def steps(db: Dialect) -> Steps[Session]:
+        setting = {f"set_{name}": name in given for name in sessions.CHANGEABLE}
+        new = {name: given.get(name) for name in sessions.CHANGEABLE}
+        params = {"tenant": tenant, "session": session_id, "expected": expected, **Stamp.of_now().changed}
+        rows = yield from changing(db, sessions.CHANGE, event, **params, **setting, **new)
+        row = rows[0] if rows else (yield from refused(tenant, session_id, expected))
         if values:
             yield metadata.SET(values, tenant=tenant, session=session_id)
         if remove:
             yield metadata.REMOVE(tenant=tenant, session=session_id, keys=remove)
         return (yield from with_metadata(tenant, row))
 
-    return Unit("change", Kind.TRANSACTION, steps)
-
-
-def changed(tenant: str, session_id: str, columns: Mapping[str, Any], *, expected: int | None) -> Steps[Row]:
-    """Set columns and move what a change moves; the row stays locked."""
-    setting = {f"set_{name}": name in columns for name in sessions.CHANGEABLE}
-    new = {name: columns.get(name) for name in sessions.CHANGEABLE}
-    rows = yield sessions.CHANGE(
-        tenant=tenant, session=session_id, expected=expected, **Stamp.of_now().changed, **setting, **new
-    )
-    return rows[0] if rows else (yield from refused(tenant, session_id, expected))
+    return Unit("change", Kind.TRANSACTION, steps, touches=(tenant, session_id))
 
 
 def refused(tenant: str, session_id: str, expected: int | None) -> Steps[Any]:
@@ -203,19 +202,21 @@ def with_metadata(tenant: str, row: Row) -> Steps[Session]:
 def reset(tenant: str, session_id: str) -> Unit[Session]:
     """Empty history, summary and metadata."""
 
-    def steps(_db: Dialect) -> Steps[Session]:
-        rows = yield sessions.RESET(tenant=tenant, session=session_id, **Stamp.of_now().rewritten)
+    def steps(db: Dialect) -> Steps[Session]:
+        key = {"tenant": tenant, "session": session_id}
+        rows = yield from changing(db, sessions.RESET, own("reset"), **key, **Stamp.of_now().rewritten)
         if not rows:
             raise SessionNotFoundError(session_id)
         yield from empty(tenant, session_id)
+        yield events.CLEAR(**key, before=rows[0][sessions.NEXT_EVENT] - 1)
         no_metadata: dict[str, Json] = {}
         return mapping.session_with(rows[0], no_metadata)
 
-    return Unit("reset", Kind.TRANSACTION, steps)
+    return Unit("reset", Kind.TRANSACTION, steps, touches=(tenant, session_id))
 
 
 def empty(tenant: str, session_id: str) -> Steps[None]:
-    """Delete all children of a session whose row is locked or gone."""
+    """Delete messages and metadata of a session whose row is locked or gone."""
     yield messages.DELETE_RANGE(tenant=tenant, session=session_id, low=0, high=INT64_MAX)
     yield metadata.CLEAR(tenant=tenant, session=session_id)
 
@@ -228,12 +229,21 @@ def delete(tenant: str, session_id: str) -> Unit[bool]:
     """
 
     def steps(_db: Dialect) -> Steps[bool]:
-        if not (yield sessions.DELETE(tenant=tenant, session=session_id)):
+        key = {"tenant": tenant, "session": session_id}
+        rows = yield sessions.DELETE(**key)
+        if not rows:
             return False
         yield from empty(tenant, session_id)
+        yield events.CLEAR(**key, before=INT64_MAX)
+        _, generation, number = rows[0]
+        moment = Stamp.of_now().now
+        yield events.BURY_ONE(**key, generation=generation, number=number, tombstone="deleted", now=moment)
         return True
 
-    return Unit("delete", Kind.TRANSACTION, steps)
+    def then(deleted: bool) -> Unit[None] | None:
+        return purge_old(tenant, PURGE_SLICE_MICROS) if deleted else None
+
+    return Unit("delete", Kind.TRANSACTION, steps, touches=(tenant, session_id), then=then)
 
 
 def metadata_value(key: str, value: Json, encoded: Encoded) -> MetadataValue:

@@ -34,6 +34,10 @@ class Kind(Enum):
         self.reads = name in {"read", "snapshot"}
 
 
+Touched: TypeAlias = tuple[str, str | None]
+"""A tenant and a session of it; None for some of its sessions."""
+
+
 class Unit(NamedTuple, Generic[T]):
     """A unit of work: replayable, because it is a function of its arguments.
 
@@ -45,6 +49,7 @@ class Unit(NamedTuple, Generic[T]):
         size: how many bytes it writes, about.
         joint: how it may be run together with others like it.
         tenantless: it looks at nothing that belongs to a tenant. Of any other, each statement names the tenant.
+        touches: the tenant and the session that it changes; several sessions where that is None.
         then: makes the unit that follows once this one has committed; databases with one writer do both in one.
     """
 
@@ -54,6 +59,7 @@ class Unit(NamedTuple, Generic[T]):
     repeatable: bool = False
     rows: int = 1
     size: int = 0
+    touches: Touched | None = None
     then: Callable[[T], Unit[Any] | None] | None = None
     joint: Joint[T] | None = None
     tenantless: bool = False

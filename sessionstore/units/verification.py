@@ -139,19 +139,32 @@ def _by_key(name: str, statement: Statement, tenant: str, after: tuple[str, ...]
     return Unit(name, Kind.READ, steps)
 
 
+def events(tenant: str, after: tuple[str, ...]) -> Unit[Rest]:
+    """Read events."""
+    session_id, number_ = after
+    key = {"tenant": tenant, "after_id": session_id, "after": int(number_) if number_ else -1}
+    return _fitting("verify_events", verification.EVENT_PLACES, verification.EVENTS, key, width=2)
+
+
 def documents(tenant: str, after: tuple[str, ...]) -> Unit[Rest]:
     """Read documents."""
     category, name, kind = after
     key = {"tenant": tenant, "after_category": category, "after_name": name, "after_format": kind}
 
-    def steps(_db: Dialect) -> Steps[Rest]:
-        places = yield verification.DOCUMENT_PLACES(**key, limit=PAGE + 1)
-        count = fitting(places, PAGE, CHUNK_BYTES)
-        rows = (yield verification.DOCUMENTS(**key, limit=count)) if count else ()
-        return Rest(rows, _key(places[count - 1], 3) if _more(places, count) else None)
+    return _fitting("verify_documents", verification.DOCUMENT_PLACES, verification.DOCUMENTS, key, width=3)
 
-    return Unit("verify_documents", Kind.SNAPSHOT, steps)
+
+def _fitting(name: str, places_: Statement, whole: Statement, key: dict[str, Any], *, width: int) -> Unit[Rest]:
+    """Read as many rows as fit into memory after a look at how large they are."""
+
+    def steps(_db: Dialect) -> Steps[Rest]:
+        places = yield places_(**key, limit=PAGE + 1)
+        count = fitting(places, PAGE, CHUNK_BYTES)
+        rows = (yield whole(**key, limit=count)) if count else ()
+        return Rest(rows, _key(places[count - 1], width) if _more(places, count) else None)
+
+    return Unit(name, Kind.SNAPSHOT, steps)
 
 
 def _key(row: Row, width: int) -> tuple[str, ...]:
-    return tuple(row[:width])
+    return tuple(map(str, row[:width]))

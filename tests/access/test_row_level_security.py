@@ -160,7 +160,8 @@ async def test_round_trips(service: str, monkeypatch: pytest.MonkeyPatch) -> Non
         await sessions.append("s", {"role": "user"})
         await sessions.get("s")
         await sessions.trim("s", 1)
-    assert sent == ["begin", "append", "commit", "begin", "get", "commit", "begin", "trim", "delete_range", "commit"]
+    trimming = ["begin", "access", "trim", "delete_range", "commit"]
+    assert sent == ["begin", "append", "commit", "begin", "get", "commit", *trimming]
 
 
 # --- without the filter -----------------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ class Cli:
     def process(self, *arguments: str, module: str = "sessionstore", **options: Any) -> subprocess.Popen[bytes]:
         """Start a command in a process of its own."""
         environment = {**os.environ, DATABASE_VARIABLE: self.url, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+        environment["PYTHONUNBUFFERED"] = ""  # what is written at once, the command itself has to flush
         streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         command = [sys.executable, "-m", module, *arguments]
         process: subprocess.Popen[bytes] = subprocess.Popen(

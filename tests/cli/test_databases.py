@@ -84,11 +84,11 @@ def test_an_upgrade_goes_no_way_back(cli: Cli) -> None:
 
 def test_the_history(cli: Cli) -> None:
     lines = cli.run("db", "history").stdout.splitlines()
-    assert [line[:6] for line in lines] == ["  0001", "  0002", "* 0003"]
+    assert [line[:6] for line in lines] == ["  0001", "  0002", "  0003", "* 0004"]
     assert "expand" in lines[0]
     found = cli.json("db", "history")
     assert found["current"] == REVISION
-    assert [each["revision"] for each in found["revisions"]] == ["0001", "0002", "0003"]
+    assert [each["revision"] for each in found["revisions"]] == ["0001", "0002", "0003", "0004"]
     assert all(each["locks"] and each["goes_back"] and each["title"] for each in found["revisions"])
 
 

@@ -17,6 +17,9 @@ from tests.cli.conftest import Cli, line
 READING = (
     ("list",),
     ("show", "a"),
+    ("events", "a"),
+    ("events", "a", "--follow"),
+    ("watch",),
     ("tree",),
     ("tree", "a"),
     ("stats",),
@@ -135,6 +138,12 @@ def test_a_url_in_the_wrong_place_is_not_repeated_whole(no_database: Cli) -> Non
         (("delete", "a", "--user", "u"), "name sessions or a --user"),
         (("delete", "--user", "u", "--json"), "there is nobody to ask: add --yes"),
         (("show", "a", "--last", "1", "--all"), "it excludes --last"),
+        (("events", "a", "--follow", "--after", "1"), "it excludes --after and --limit"),
+        (("events", "a", "--follow", "--limit", "1"), "it excludes --after and --limit"),
+        (("events", "a", "--cursor", "1.2.3"), "it goes with --follow"),
+        (("events", "a", "--limit", "0"), "Invalid value for '--limit'"),
+        (("events", "a", "--follow", "--cursor", "@1"), "'@1' is not a cursor of events --follow --json"),
+        (("watch", "--cursor", "1.2.3"), "'1.2.3' is not a cursor of watch --json"),
         (("list", "--metadata", "lang"), "'lang' is not KEY=VALUE"),
         (("import",), "Missing argument 'PATH'"),
         (("import", "-", "x.jsonl"), "- stands alone"),
@@ -157,6 +166,10 @@ def test_bad_usage(no_database: Cli, arguments: tuple[str, ...], said: str) -> N
     [
         (("show", "nobody"), "there is no session 'nobody'"),
         (("show", ""), "session id must not be empty"),
+        (("events", "nobody"), "there is no session 'nobody'"),
+        (("events", "nobody", "--follow"), "there is no session 'nobody'"),
+        (("events", "a", "--after", str(2**63)), f"after must be at most {2**63 - 1}"),
+        (("watch", "--tenant", "a\u202eb"), "tenant must not hold the character U+202E"),
         (("tree", "nobody"), "there is no session 'nobody'"),
         (("fork", "nobody"), "there is no session 'nobody'"),
         (("fork", "a", "--new-id", "a"), "a session cannot be forked onto itself"),
@@ -168,7 +181,7 @@ def test_bad_usage(no_database: Cli, arguments: tuple[str, ...], said: str) -> N
         (("list", "--tenant", "a\u202eb"), "tenant must not hold the character U+202E"),
         (("list", "--schema", "No Such"), "schema must be a plain lower-case PostgreSQL name"),
         (("import", "/nowhere/x.jsonl"), "/nowhere/x.jsonl: No such file or directory"),
-        (("db", "upgrade", "--to", "9999"), "there is no revision '9999'; there are 0001, 0002, 0003"),
+        (("db", "upgrade", "--to", "9999"), "there is no revision '9999'; there are 0001, 0002, 0003, 0004"),
     ],
 )
 def test_an_error_is_one_line(cli: Cli, arguments: tuple[str, ...], error: str) -> None:
@@ -216,7 +229,21 @@ def test_help_has_examples_and_no_secrets(no_database: Cli) -> None:
     assert "SESSIONSTORE_DATABASE_URL" in result.stdout
     assert "s3cret" not in result.stdout
     assert no_database.run("-h").stdout == result.stdout
-    commands = ("list", "show", "tree", "stats", "fork", "trim", "prune", "delete", "import", "export", "demo")
+    commands = (
+        "list",
+        "show",
+        "events",
+        "watch",
+        "tree",
+        "stats",
+        "fork",
+        "trim",
+        "prune",
+        "delete",
+        "import",
+        "export",
+        "demo",
+    )
     for command in (
         *((name,) for name in commands),
         *(("db", name) for name in ("upgrade", "current", "check", "sql")),

@@ -44,13 +44,13 @@ def damage(cli: Cli, *faults: str) -> None:
 def test_nothing_is_wrong(cli: Cli) -> None:
     """P2: one line with what was looked at, and exit code 0."""
     filled(cli)
-    counts = "3 sessions, 9 messages, 3 metadata values, 0 documents"
+    counts = "3 sessions, 9 messages, 3 metadata values, 3 events, 0 documents"
     assert cli.run("verify").stdout == f"{counts}: nothing is wrong\n"
     assert cli.run("verify", "--tenant", "nobody").stdout.startswith("0 sessions, 0 messages")
     assert cli.json("verify", "--all-tenants") == {
         "findings": [],
         "ok": True,
-        "checked": {"sessions": 3, "messages": 9, "metadata": 3, "documents": 0},
+        "checked": {"sessions": 3, "messages": 9, "metadata": 3, "events": 3, "documents": 0},
     }
 
 
@@ -62,7 +62,7 @@ def test_something_is_wrong(cli: Cli) -> None:
     assert result.stdout.splitlines() == [
         "session 'b', position 1: there is no message (missing)",
         "session 'a', key 'k': the flag does not say how to read what is stored (plain)",
-        "3 sessions, 8 messages, 3 metadata values, 0 documents: 2 findings",
+        "3 sessions, 8 messages, 3 metadata values, 3 events, 0 documents: 2 findings",
     ]
     assert result.stderr == ""
     assert WORD not in result.output
@@ -85,7 +85,7 @@ def test_all_tenants_or_one(cli: Cli) -> None:
     assert cli.run("verify", "--tenant", "acme", code=1).stdout.splitlines()[0] == told
     assert cli.run("verify", "--all-tenants", code=1).stdout.splitlines() == [
         told,
-        "4 sessions, 10 messages, 3 metadata values, 0 documents: 1 finding",
+        "4 sessions, 10 messages, 3 metadata values, 4 events, 0 documents: 1 finding",
     ]
     assert "it excludes --tenant" in cli.misused("verify", "--all-tenants", "--tenant", "acme")
 

@@ -239,7 +239,9 @@ def test_stats_of_nothing(cli: Cli) -> None:
     assert cli.json("stats") == {"tenants": [], "total": {"sessions": 0, "messages": 0, "body_bytes": 0}}
 
 
-@pytest.mark.parametrize("command", [("list",), ("show", "s0"), ("tree", "--all"), ("stats",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [("list",), ("show", "s0"), ("events", "s0"), ("tree", "--all"), ("stats",)], ids=" ".join
+)
 def test_reading_changes_nothing(cli: Cli, command: tuple[str, ...]) -> None:
     """H08: not even recency."""
     fill(cli, 1)

@@ -26,6 +26,9 @@ STORED: Final = {
     "created_at, seed_id, phase_reached, evaluation_passed",
     "sessionstore_metadata": "tenant_id, session_id, key, CAST(value AS TEXT), plain, value_key",
     "sessionstore_documents": "tenant_id, category, name, format, CAST(body AS TEXT), plain, created_at, updated_at",
+    "sessionstore_events": "tenant_id, session_id, number, kind, generation, first_position, next_position, "
+    "CAST(payload AS TEXT), plain, created_at",
+    "sessionstore_tombstones": "*",
     "sessionstore_maintenance": "*",
     "sessionstore_backfills": "*",
 }

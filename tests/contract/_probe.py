@@ -24,7 +24,7 @@ _SESSION: Final = """
     INSERT INTO sessionstore_sessions (tenant_id, id, user_id, model, max_turns, title, parent_id, fork_position,
         first_position, next_position, generation, version, next_event, created_at, updated_at, last_accessed_at,
         activity_bucket)
-    VALUES (:tenant, :id, :user, 'm', 3, :title, :parent, :fork, :first, :next, 1000, 5, 0, :at, :at, :at, :bucket)
+    VALUES (:tenant, :id, :user, 'm', 3, :title, :parent, :fork, :first, :next, 1000, 5, 3, :at, :at, :at, :bucket)
 """
 _MESSAGE: Final = """
     INSERT INTO sessionstore_messages (tenant_id, session_id, position, role, body, plain, message_id, created_at,
@@ -34,6 +34,15 @@ _MESSAGE: Final = """
 _METADATA: Final = """
     INSERT INTO sessionstore_metadata (tenant_id, session_id, key, value, plain, value_key)
     VALUES (:tenant, :id, :key, CAST(:value AS {json}), true, :value)
+"""
+_EVENT: Final = """
+    INSERT INTO sessionstore_events (tenant_id, session_id, number, kind, generation, first_position, next_position,
+        payload, plain, created_at)
+    VALUES (:tenant, 's', :number, :kind, 1000, 1, 5, CAST(:payload AS {json}), true, :at)
+"""
+_TOMBSTONE: Final = """
+    INSERT INTO sessionstore_tombstones (tenant_id, session_id, generation, number, kind, deleted_at)
+    VALUES (:tenant, :id, 500, 3, 'deleted', :at)
 """
 _DOCUMENT: Final = """
     INSERT INTO sessionstore_documents (tenant_id, category, name, format, body, plain, created_at, updated_at)
@@ -65,7 +74,9 @@ BODIES: Final = {
 async def seed(sessions: SessionRepository, connection: AsyncConnection) -> None:
     """Empty the tables and put the same rows in, for two tenants."""
     json = "JSON" if connection.dialect.name == "postgresql" else "TEXT"
-    for table in ("messages", "metadata", "documents", "maintenance", "backfills", "sessions"):
+    for table in (
+        *("messages", "metadata", "events", "tombstones", "documents", "maintenance", "backfills", "sessions"),
+    ):
         await connection.execute(text(f"DELETE FROM sessionstore_{table}"))  # noqa: S608
     for tenant in ("t", "other"):
         for name, (user, title, parent, fork, first, following, age) in SESSIONS.items():
@@ -98,6 +109,12 @@ async def seed(sessions: SessionRepository, connection: AsyncConnection) -> None
             for key, value in values.items()
         ]
         await connection.execute(text(_METADATA.format(json=json)), pairs)
+        happened = [(0, "created", None), (1, "noted", '{"z":1.0}')]
+        events = [
+            {"tenant": tenant, "number": number, "kind": kind, "payload": payload} for number, kind, payload in happened
+        ]
+        await connection.execute(text(_EVENT.format(json=json)), [event | moment for event in events])
+        await connection.execute(text(_TOMBSTONE), [{"tenant": tenant, "id": name} | moment for name in ("s", "gone")])
     documents = {"json": '{"z":1,"a":-0.0}', "markdown": '"text"'}
     for format_, body in documents.items():
         await connection.execute(text(_DOCUMENT.format(json=json)), {"format": format_, "body": body, **moment})
@@ -116,7 +133,7 @@ COLUMNS: Final[dict[str, Any]] = {
     "first_position": 1,
     "next_position": 5,
     "version": 0,
-    "next_event": 0,
+    "next_event": 1,
 }
 """Of a session that is created, changed or overwritten."""
 
@@ -140,6 +157,20 @@ DOCUMENT: Final = {"category": "c", "name": "n", "format": "json", "body": NUL, 
 JOB: Final = {"job": "job", "cooldown": HOUR, "relation": "sessionstore_schema"}
 BACKFILL: Final = {"total": 9, "restart": False, "reached": '["t","s",3]', "finished": False}
 DONE: Final = {"seen": 3, "changed": 1, "unreadable": 0}
+HAPPENED: Final = {
+    "kinds": ["created"],
+    "before": 2,
+    "kind": "noted",
+    "payload": NUL.encode(),
+    "payload_plain": False,
+    "back": 1,
+    "events": 1,
+}
+GONE: Final = {"tombstone": "deleted", "number": 7, "expired": T + 1, "slice": HOUR, "most": 10, "since": T - HOUR}
+WATCHED: Final = {"position": 2, "next": 4, "whole": ["t", "missing"], "known": [("t", "s", 1000, 4, 3)]} | {
+    f"known_{name}": [value]
+    for name, value in {"tenant": "t", "id": "s", "generation": 1000, "position": 4, "event": 3}.items()
+}
 PATIENCE: Final = {"lock_timeout": "1000", "statement_timeout": "5000"}
 FILTER: Final = {"key": "k", "value_key": "1", "value": "1"}
 
@@ -159,6 +190,9 @@ PARAMETERS: Final[dict[str, Any]] = {
         BACKFILL,
         DONE,
         PATIENCE,
+        HAPPENED,
+        GONE,
+        WATCHED,
         COLUMNS,
     )
     for name, value in part.items()
@@ -191,9 +225,17 @@ OTHERS: Final[dict[str, list[dict[str, Any]]]] = {
     "replace": [{"expected": 5}, {"expected": 4}],
     "create": [{"session": "new"}],
     "access_as": [{"owner": "bob"}, {"owner": ""}, {"session": "old", "owner": "bob"}],
-    "trim": [{"keep": 0}, {"keep": 4}, {"keep": 9}],
-    "truncate": [{"keep": 0}, {"keep": 4}],
-    "pop": [{"session": "old"}],
+    "events_after": [{"after": -1, "limit": 9}, {"session": "missing"}],
+    "events_unseen": [{"after": 9, "generation": 0, "limit": 9}, {"after": 9}],
+    "tombstone": [{"generation": 0}, {"session": "gone", "generation": 500}],
+    "follow": [{"position": 9}, {"session": "missing"}],
+    "bury": [{"ids": ["child", "missing"]}],
+    "tick": [
+        {"known": [("t", "missing", 1, 0, 0)], "known_id": ["missing"]},
+        {"known": [("t", "missing", 1, -1, 0)], "known_id": ["missing"], "known_position": [-1]},
+        {"known": [("t", "s", 1000, 5, 3)], "known_position": [5]},
+        {"bucket": 0, "since": 0},
+    ],
     "take": [{"low": 9}],
     "delete": [{"session": "missing"}],
     "claim": [{"job": "new"}, {"cooldown": 0}, {"cooldown": 10**15}],

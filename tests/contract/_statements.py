@@ -34,7 +34,7 @@ OF_THE_SERVER: Final = {
 }
 """What they give is not of the store: it differs between databases, and from one moment to the next."""
 
-MAKERS: Final = {"fixed"}
+MAKERS: Final = {"fixed", "recorded"}
 """Functions that make a statement of any construct: not statements themselves."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,13 @@ ALWAYS: Final = PruneThrottle(0)
 async def all_of(sessions: SessionRepository, session_id: Any) -> list[Any]:
     """What `iter_messages` gives."""
     return [message async for message in sessions.iter_messages(session_id)]
+
+
+async def watched(sessions: SessionRepository, session_id: Any) -> Any:
+    """The first change that `watch` gives."""
+    changes: Any = sessions.watch(session_id)
+    async with contextlib.aclosing(changes):
+        return await anext(changes)
 
 
 SESSION_VERBS: Final[dict[str, Callable[[SessionRepository, Any], Awaitable[Any]]]] = {
@@ -61,6 +69,9 @@ SESSION_VERBS: Final[dict[str, Callable[[SessionRepository, Any], Awaitable[Any]
     "save": lambda sessions, one: sessions.save(Transcript.of(one, [MESSAGE], created_at=PAST, updated_at=PAST)),
     "save expecting": lambda sessions, one: sessions.save(Transcript.of(one), expected_version=0),
     "list_sessions": lambda sessions, one: sessions.list_sessions(parent_id=one),
+    "record_event": lambda sessions, one: sessions.record_event(one, "noted", payload={"k": 1}),
+    "events": lambda sessions, one: sessions.events(one),
+    "watch": watched,
 }
 """Verbs that take the id of a session."""
 
@@ -82,7 +93,8 @@ DOCUMENT_VERBS: Final[dict[str, Callable[[DocumentRepository], Awaitable[Any]]]]
     "delete": lambda documents: documents.delete("c", "n"),
 }
 
-ABOUT_THE_HANDLE: Final = {"connect", "aclose", "tenant", "settings", "for_tenant", "within"}
+ABOUT_THE_PROCESS: Final = {"subscribe", "subscribers", "subscriber_count"}
+ABOUT_THE_HANDLE: Final = {"connect", "aclose", "tenant", "settings", "for_tenant", "within"} | ABOUT_THE_PROCESS
 
 
 def public(kind: type) -> set[str]:

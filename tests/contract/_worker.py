@@ -28,7 +28,8 @@ async def prune(sessions: SessionRepository) -> None:
 
     async def reported(unit: Unit[Any]) -> Any:
         result = await run(unit)
-        say("pruned")
+        if unit.name == "remove_batch":
+            say("pruned")
         return result
 
     sessions._run = reported  # type: ignore[method-assign]

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 EMPTY = """
 SET lock_timeout = '10s';
 DELETE FROM sessionstore_sessions;
+DELETE FROM sessionstore_events;
+DELETE FROM sessionstore_tombstones;
 DELETE FROM sessionstore_messages;
 DELETE FROM sessionstore_metadata;
 DELETE FROM sessionstore_documents;

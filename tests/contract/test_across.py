@@ -120,7 +120,8 @@ async def test_nothing_is_left_of_a_deleted_session(sessions: SessionRepository,
     await sessions.update("s", summary="y", active_seed_id="z")
     await set_columns(sessions, "s", updated_at=PAST, last_accessed_at=PAST)
     await DELETES[name](sessions)
-    left = [row for found in (await dump(sessions)).values() for row in found]
+    # But, for a day, that it was there.
+    left = [row for table, found in (await dump(sessions)).items() for row in found if "tombstones" not in table]
     assert not [row for row in left if "s" in row or "m" in row], left
     new = await sessions.create("s")
     assert (new.user_id, new.title, new.summary, new.active_seed_id, new.metadata) == ("", None, None, None, {})
@@ -143,6 +144,7 @@ async def test_a_deleted_session_stays_the_parent_of_its_forks(sessions: Session
         "sessionstore_sessions": 1,
         "sessionstore_messages": 2,
         "sessionstore_metadata": 1,
+        "sessionstore_events": 1,
     }
 
 

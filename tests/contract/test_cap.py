@@ -125,11 +125,12 @@ async def test_every_new_session_evicts_down_to_the_cap(engine: AsyncEngine) -> 
         page = await sessions.list_sessions()
         assert len(page.rows) == 3
         [newest] = {row.id for row in page.rows} - {"d", "e"}
-        length, keys = await sessions.length(newest), len((await sessions.get(newest)).metadata)
+        length, session = await sessions.length(newest), await sessions.get(newest)
         assert await row_counts(sessions) == {
             "sessionstore_sessions": 3,
             "sessionstore_messages": 4 + length,
-            "sessionstore_metadata": 2 + keys,
+            "sessionstore_metadata": 2 + len(session.metadata),
+            "sessionstore_events": 2 + session.next_event,
         }
         await capped(engine, None, verb).delete_all()
 

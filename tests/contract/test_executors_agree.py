@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from sessionstore import NewMessage, SessionRepository, StoreSettings, Transcript
 from sessionstore.migrate import upgrade
+from sessionstore.statements.events import RECORD
 from sessionstore.units.unit import Kind, Unit
 from tests.contract._own import PAST, dump
 from tests.contract._probe import OTHERS, PARAMETERS, ROWS, seed
@@ -60,10 +61,13 @@ def calls(sent: Sent, dialect: Dialect) -> list[Call]:
 
 
 def unit(call: Call, *, kind: Kind) -> Unit[list[tuple[Any, ...]]]:
-    """A unit of one statement, which gives its rows."""
+    """A unit of one statement, which gives its rows; with the event that it is, if it is one."""
+    recorded = call.statement is not RECORD and "kind" in DIALECTS[1].compile(call.statement).names
 
-    def steps(_: Dialect) -> Steps[list[tuple[Any, ...]]]:
+    def steps(db: Dialect) -> Steps[list[tuple[Any, ...]]]:
         rows = [tuple(row) for row in (yield call)]
+        if recorded and rows and not db.modifying_ctes:
+            yield RECORD(**PARAMETERS | call.params)
         # Victims are a set; all others come in an order of their own.
         return sorted(rows) if call.statement.name.startswith("choose_") else rows
 

@@ -12,6 +12,7 @@ from sqlalchemy import make_url
 
 from sessionstore import DocumentRepository, SessionNotFoundError, SessionRepository, StoreSettings, telemetry
 from sessionstore.telemetry import Call, Counter
+from sessionstore.watch import Watching
 from tests.contract._verbs import SESSION_VERBS, STORE_VERBS
 from tests.contract.test_canaries import CANARY
 
@@ -46,8 +47,9 @@ def test_nothing_of_opentelemetry_is_loaded() -> None:
 
 def test_without_a_hook_the_verbs_are_as_they_were_written() -> None:
     """No call pays for what nobody listens to: the functions themselves are those of the class."""
-    written = {kind: dict(vars(kind)) for kind in (SessionRepository, DocumentRepository)}
-    assert {function.__code__.co_name for function in telemetry._verbs[SessionRepository].values()} == {
+    written = {kind: dict(vars(kind)) for kind in (SessionRepository, Watching, DocumentRepository)}
+    verbs = telemetry._verbs[SessionRepository] | telemetry._verbs[Watching]
+    assert {function.__code__.co_name for function in verbs.values()} == {
         name.partition(" ")[0] for name in SESSION_VERBS | STORE_VERBS
     }
     telemetry.install(Recording())

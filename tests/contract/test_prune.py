@@ -234,6 +234,7 @@ async def test_nothing_is_left_of_what_was_pruned(sessions: SessionRepository) -
         "sessionstore_sessions": 1,
         "sessionstore_messages": 3,
         "sessionstore_metadata": 1,
+        "sessionstore_events": 1,
     }
     assert await sessions.snapshot("stays") == kept
 

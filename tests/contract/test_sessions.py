@@ -47,7 +47,7 @@ async def test_create_gives_defaults(every_way: SessionRepository) -> None:
     assert (session.active_seed_id, session.active_persona_id) == (None, None)
     assert (session.parent_id, session.fork_position) == (None, None)
     assert (session.first_position, session.next_position, session.length) == (0, 0, 0)
-    assert (session.version, session.next_event) == (0, 0)
+    assert (session.version, session.next_event) == (0, 1)
     assert session.created_at == session.updated_at == session.last_accessed_at
     assert await every_way.get(session.id) == session
     assert await every_way.messages(session.id) == []
@@ -407,6 +407,7 @@ async def test_delete_all_empties_one_tenant(engine: AsyncEngine) -> None:
         "sessionstore_sessions": 1,
         "sessionstore_messages": 3,
         "sessionstore_metadata": 1,
+        "sessionstore_events": 1,
     }
     for name in "abc":
         await sessions.create(name)

@@ -349,7 +349,7 @@ async def test_each_page_has_a_deadline_of_its_own(database_url: str) -> None:
 
         sessions._deadline = counted  # type: ignore[method-assign]
         assert await findings(sessions, all_tenants=False) == []
-        assert len(made) == 3 + 3, "three pages of messages, and one each of ids, metadata and documents"
+        assert len(made) == 3 + 4, "three pages of messages, and one each of ids, metadata, events and documents"
 
 
 async def test_progress_tells_what_has_been_looked_at(database_url: str) -> None:
@@ -361,7 +361,7 @@ async def test_progress_tells_what_has_been_looked_at(database_url: str) -> None
         await documents.save_json("c", "n", value=1)
         told: list[Checked] = []
         assert [finding async for finding in verify(sessions, on_progress=told.append)] == []
-        assert told[-1] == Checked(sessions=2, messages=1100, metadata=2, documents=1)
+        assert told[-1] == Checked(sessions=2, messages=1100, metadata=2, events=2, documents=1)
         assert [each.total for each in told] == sorted(each.total for each in told)
 
 

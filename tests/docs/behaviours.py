@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from tests.docs.markdown import ROOT
-from tests.docs.rows import ALSO, BEHAVIOURS, GROUPS, LATER, MEASURED, NAMELESS, OUTSIDE, PROMISES
+from tests.docs.rows import ALSO, BEHAVIOURS, GROUPS, MEASURED, NAMELESS, OUTSIDE, PROMISES
 
 PAGE: Final = ROOT / "docs" / "behaviours.md"
 README: Final = ROOT / "README.md"
@@ -121,8 +121,6 @@ This page is written by `python -m tests.docs.behaviours`; a test fails when it 
 
 
 def _tests(row: str, proofs: list[Proof]) -> str:
-    if row in LATER:
-        return "not yet"
     names: dict[str, list[str]] = {}
     for proof in proofs_of(row, proofs):
         names.setdefault(proof.file, []).append(proof.test.rpartition("::test_")[2].replace("_", " "))

@@ -67,6 +67,8 @@ async def _talk(sessions: SessionRepository) -> None:
     await sessions.set_metadata("fork", {"source": LONG + "8", "language": "fr"})
     await sessions.trim("order-7", 9)
     await sessions.append("order-7", {"role": "user", "content": "a refund!"})
+    await sessions.record_event("order-7", "refunded", payload={"amount": 12.5})
+    await sessions.record_event("order-7", "noted", payload="\0")
 
 
 async def _others(sessions: SessionRepository) -> None:

@@ -44,10 +44,10 @@ BEHAVIOURS: Final = {
     "H30": "`messages_json` gives the bodies in order, as the prefix of the next call of a model",
     "H31": "`save` replaces the whole session, unknown keys of bodies included",
     "H32": "`replace_messages` keeps title, metadata and columns",
-    "H33": "subscribing: later, with the event log",
+    "H33": "`subscribe` makes a missing session, keeps order and duplicates; none of an unknown one",
     "H34": "derived events of string, list, object, null, tool and image content",
-    "H35": "an event log in files: later, with the event log",
-    "H36": "faults of that log: later, with the event log",
+    "H35": "an event log of JSON lines: one file a session and process, numbered, times never going back",
+    "H36": "no directory or a failing one never makes a call fail; names are safe; reopening neither doubles nor cuts",
     "H37": "`compact`: nothing to do where all is kept, else the summary and a suffix that begins with a user",
     "H38": "after a restart the stored messages are the prefix; after `reset` there are none",
     "F01": "a new session has empty columns, no messages and no metadata",
@@ -102,15 +102,12 @@ BEHAVIOURS: Final = {
     "X08": "what is stored is there after a restart",
 }
 
-LATER: Final = {"H33", "H35", "H36"}
-"""Rows that come with the event log."""
-
 PROMISES: Final = {
     "P1": "An acknowledged append survives `kill -9` of the process and of the server, and a power cut.",
     "P2": "Positions are dense and unique, batches contiguous, reads windows of one history, forks of one moment.",
     "P3": "A retry with the same message ids never duplicates, as long as the message is kept.",
     "P4": "A cancelled or failed call happens whole or not at all, delays nobody, and ends within its deadline.",
-    "P5": "A deleted session leaves no row; its id begins anew.",
+    "P5": "A deleted session leaves no row but, for a day, that it went, of an erased user none; its id begins anew.",
     "P6": "Prune and eviction work in bounded transactions and spare what was used after the decision.",
     "P7": "A handle of one tenant cannot read, change, list, count or detect another's sessions.",
     "P8": "What is accepted comes back equal on both databases, and breaks no documented query.",
@@ -151,7 +148,7 @@ MEASURED: Final = {
     "P5": "6 erasures killed between batches and 9 cut off, finished by calling again: left over 0",
     "P6": "160 pruners killed beside eight writers: of 1,053 sessions in use deleted 0, left half 0",
     "P7": "every verb with a foreign id on every way, answered as a missing one, by type and text; every statement "
-    "names the tenant, twenty-five listed ones apart",
+    "names the tenant, twenty-seven listed ones apart",
     "P8": "every row of the catalogue of bad input: one verdict on both; recorded conversations come back equal",
     "P9": "40 races of eight processes and 24 kills before a random statement on each database, from the oldest "
     "revision with rows: one head, nothing lost, nothing half; beside eight writers and a long report the change "

@@ -170,6 +170,10 @@ LIMITS: Final = {
     "metadata conditions of one listing": f"{limits.METADATA_FILTERS}",
     "page of a listing": f"{limits.PAGE_MAX:,} sessions",
     "`session_cap`": f"{limits.SESSION_CAP_MAX:,}",
+    "events of one call": f"{limits.EVENTS_PAGE:,}",
+    "payload of an event": "as a body",
+    "watchers of a process": f"{limits.WATCHERS:,} (`max_watchers`)",
+    "what waits for a watcher": f"{limits.LAG_CHANGES} changes, {limits.LAG_BYTES >> 20} MiB of messages",
     "PostgreSQL connections of one `connect()`": f"{limits.POSTGRES_CONNECTIONS}",
 }
 

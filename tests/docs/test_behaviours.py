@@ -6,7 +6,7 @@ import pytest
 
 from tests.docs import behaviours
 from tests.docs.behaviours import Proof, proofs_of
-from tests.docs.rows import ALSO, BEHAVIOURS, LATER, MEASURED, NAMELESS, OUTSIDE, PROMISES
+from tests.docs.rows import ALSO, BEHAVIOURS, MEASURED, NAMELESS, OUTSIDE, PROMISES
 
 NO_DATABASE = {"O21"}
 """Rows about a value that no database ever sees."""
@@ -19,17 +19,13 @@ def proofs() -> list[Proof]:
 
 
 def test_every_row_has_a_test(proofs: list[Proof]) -> None:
-    assert [row for row in BEHAVIOURS if row not in LATER and not proofs_of(row, proofs)] == []
+    assert [row for row in BEHAVIOURS if not proofs_of(row, proofs)] == []
 
 
 def test_every_row_is_tested_on_both_databases(proofs: list[Proof]) -> None:
     rows = {row: {name for proof in proofs_of(row, proofs) for name in proof.databases} for row in BEHAVIOURS}
-    partly = {row: found for row, found in rows.items() if row not in LATER | NO_DATABASE and len(found) < 2}
+    partly = {row: found for row, found in rows.items() if row not in NO_DATABASE and len(found) < 2}
     assert partly == {}
-
-
-def test_rows_that_come_later_have_no_test_yet(proofs: list[Proof]) -> None:
-    assert [row for row in sorted(LATER) if proofs_of(row, proofs)] == []
 
 
 def test_no_test_names_a_row_that_is_not_there(proofs: list[Proof]) -> None:

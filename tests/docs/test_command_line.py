@@ -23,7 +23,7 @@ def test_every_command_is_there() -> None:
     names = {name.removeprefix("sessionstore ") for name, _ in command_line.commands()}
     assert names == {
         *("db upgrade", "db downgrade", "db current", "db check", "db history", "db sql", "db backfill", "db roles"),
-        *("demo", "import", "export", "list", "show", "tree"),
+        *("demo", "import", "export", "list", "show", "events", "watch", "tree"),
         *("fork", "trim", "prune", "delete", "stats", "verify", "backup", "maintain", "status"),
     }
 

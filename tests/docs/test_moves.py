@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sessionstore import Session, SessionRepository, Transcript
+from tests.contract._verbs import watched
 from tests.docs.markdown import read, rows, sections
 from tests.support.repositories import backdate
 
@@ -29,10 +30,14 @@ READS: Final[dict[str, Verb]] = {
     "snapshot": lambda sessions: sessions.snapshot("s"),
     "lineage": lambda sessions: sessions.lineage("s"),
     "list_sessions": lambda sessions: sessions.list_sessions(),
+    "events": lambda sessions: sessions.events("s"),
+    "watch": lambda sessions: watched(sessions, "s"),
 }
 
 CHANGES: Final[dict[str, Verb]] = {
     "open": lambda sessions: sessions.open("s"),
+    "subscribe": lambda sessions: _subscribed(sessions),  # noqa: PLW0108  # it stands below
+    "record_event": lambda sessions: sessions.record_event("s", "noted"),
     "append": lambda sessions: sessions.append("s", SAY),
     "update": lambda sessions: sessions.update("s", title="T"),
     "set_metadata": lambda sessions: sessions.set_metadata("s", {"k": 1}),
@@ -63,6 +68,10 @@ NOTHING_TO_DO: Final[dict[str, Verb]] = {
 
 async def _consumed(messages: AsyncIterator[Any]) -> int:
     return len([message async for message in messages])
+
+
+async def _subscribed(sessions: SessionRepository) -> None:
+    (await sessions.subscribe("s", print)).cancel()
 
 
 async def _saved(sessions: SessionRepository, messages: list[Any]) -> Session:

@@ -47,17 +47,20 @@ async def test_round_trips(postgres_database: str, trips: list[str]) -> None:
         assert await made(sessions.length("s")) == ["head"]
         assert await made(sessions.list_sessions()) == ["page"]
         assert await made(sessions.open("s")) == ["access_as", "get"]
-        assert await made(sessions.trim("s", 500)) == ["begin", "trim", "delete_range", "commit"]
+        assert await made(sessions.trim("s", 500)) == ["begin", "access", "trim", "delete_range", "commit"]
+        assert await made(sessions.trim("s", 500)) == ["begin", "access", "commit"]
+        assert await made(sessions.record_event("s", "noted")) == ["happen"]
+        assert await made(sessions.events("s")) == ["events_after"]
         ids = NewMessage(MESSAGE, message_id="m")
         assert await made(sessions.append("s", ids)) == ["begin", "advance", "insert_messages", "commit"]
         again = await made(sessions.append("s", ids))
         assert again[-6:] == ["rollback", "begin", "lock", "stored_ids", "access", "commit"]
 
 
-async def test_a_cap_costs_one_more(postgres_database: str, trips: list[str]) -> None:
+async def test_a_cap_costs_two_more(postgres_database: str, trips: list[str]) -> None:
     async with SessionRepository.connect(postgres_database, settings=StoreSettings(session_cap=5)) as sessions:
         for number in range(5):
             await sessions.create(f"s{number}")
         trips.clear()
         await sessions.create("one more")
-        assert trips == ["create", "remove_least_recent"]
+        assert trips == ["create", "remove_least_recent", "purge_tombstones"]

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from sessionstore import PrunePolicy, SessionNotFoundError, SessionRepository, StoreSettings
+from tests.faults.watching import change, watch
 from tests.support import tampering
 from tests.support.faults_history import History, Writer, messages_of
 
@@ -129,7 +130,7 @@ async def use(url: str, *, name: str, tasks: int, sessions: list[str]) -> None:
     say(done=True)
 
 
-JOBS = {job.__name__: job for job in (write, first, prune, use)}
+JOBS = {job.__name__: job for job in (write, first, prune, use, change, watch)}
 
 
 def main() -> None:

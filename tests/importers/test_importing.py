@@ -145,6 +145,7 @@ async def test_two_imports_at_once(sessions: SessionRepository, lines: Lines) ->
         "sessionstore_sessions": 60,
         "sessionstore_messages": 120,
         "sessionstore_metadata": 0,
+        "sessionstore_events": 60,
     }
 
 
@@ -173,6 +174,7 @@ async def test_bad_lines_are_told_and_the_others_go_on(sessions: SessionReposito
         "sessionstore_sessions": len(BAD),
         "sessionstore_messages": len(BAD),
         "sessionstore_metadata": 0,
+        "sessionstore_events": len(BAD),
     }
 
 

@@ -187,6 +187,15 @@ def rows_in_every_table(url: str) -> list[str]:
             "(tenant_id, category, name, format, body, plain, created_at, updated_at) "
             f"""VALUES ('t', 'a/b', 'd', 'markdown', '"text"', true, {at}, {at})"""
         ),
+        (
+            "INSERT INTO sessionstore_events (tenant_id, session_id, number, kind, generation, first_position, "
+            rf"""next_position, payload, plain, created_at) VALUES ('t', 's', 0, 'created', 1, 0, 0, NULL, true, {at}),
+            ('t', 's', 1, 'own', 1, 0, 4, '{{"half": "\ud800"}}', false, {at})"""
+        ),
+        (
+            "INSERT INTO sessionstore_tombstones (tenant_id, session_id, generation, number, kind, deleted_at) "
+            f"VALUES ('t', 'gone', 1, 3, 'deleted', {at})"
+        ),
         f"INSERT INTO sessionstore_maintenance (tenant_id, job, last_run_at) VALUES ('t', 'prune', {at})",
         (
             "INSERT INTO sessionstore_backfills (job, after_key, total, seen, changed, unreadable, started_at, "

@@ -56,7 +56,10 @@ async def fill(url: str) -> None:
             await own.append("talk", NewMessage(ODD, message_id="m-7"))
             await own.trim("talk", 6)
             await own.fork_at("talk", 3, new_id="fork")
+            await own.record_event("talk", "noted", payload=ODD)
             await own.create("empty")
+            await own.create("gone")
+            await own.delete("gone")
             await own.claim("prune", cooldown_seconds=60)
         await backfill(sessions, "message-columns")
     async with DocumentRepository.connect(url) as documents:

@@ -92,6 +92,7 @@ async def test_another_went_back_further(empty_url: str) -> None:
     """P9: nothing is left to take back."""
     await migrate.upgrade(empty_url)
     further = (
+        *("DROP TABLE sessionstore_events", "DROP TABLE sessionstore_tombstones"),
         *("DROP TABLE sessionstore_backfills", "DROP VIEW sessionstore_message_facts"),
         *("DROP VIEW sessionstore_session_facts", "UPDATE sessionstore_schema SET revision = '0001'"),
         f"UPDATE {VERSION_TABLE} SET version_num = '0001'",

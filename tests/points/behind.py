@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 TABLES: Final = {
     "sessionstore_sessions": "tenant_id, id, first_position, next_position, generation, version, created_at, "
-    "updated_at, last_accessed_at, activity_bucket, parent_id, fork_position, user_id, model, max_turns, "
+    "updated_at, last_accessed_at, activity_bucket, parent_id, fork_position, next_event, user_id, model, max_turns, "
     "system_message, title, summary, active_seed_id, active_persona_id",
     "sessionstore_messages": "tenant_id, session_id, position, role, CAST(body AS TEXT), message_id, created_at",
     "sessionstore_metadata": "tenant_id, session_id, key, CAST(value AS TEXT)",
+    "sessionstore_events": "tenant_id, session_id, number, kind, generation, first_position, next_position, "
+    "CAST(payload AS TEXT), created_at",
+    "sessionstore_tombstones": "tenant_id, session_id, generation, number, kind, deleted_at",
     "sessionstore_documents": "tenant_id, category, name, format, CAST(body AS TEXT), updated_at",
     "sessionstore_maintenance": "tenant_id, job, last_run_at",
 }
@@ -34,7 +37,7 @@ RESTORE: Final = (
     *(f"INSERT INTO {table} SELECT * FROM saved.{table}" for table in TABLES),  # noqa: S608
 )
 
-MOMENTS: Final = ((4, 6, 7, 8, 9), (6,), (), (5,), (2,))
+MOMENTS: Final = ((4, 6, 7, 8, 9), (6,), (), (4, 8), (2, 5), (5,), (2,))
 """Which of these columns are moments, or made from one."""
 
 State = tuple[tuple[tuple[Any, ...], ...], ...]
@@ -71,7 +74,10 @@ class Behind(ABC):
         tables = [sorted(rows, key=repr) for rows in await self._read()]
         messages = sorted(tables[1], key=lambda row: row[:3])
         stored: Stored = invariants._stored(
-            [row[:12] for row in tables[0]], [row[:6] for row in messages], [row[:4] for row in tables[2]]
+            [row[:13] for row in tables[0]],
+            [row[:6] for row in messages],
+            [row[:4] for row in tables[2]],
+            [row[:4] for row in tables[3]],
         )
         assert invariants.faults(stored) == []
         return tuple(

@@ -59,6 +59,8 @@ class Bench:
     async def settled(self) -> None:
         """Wait until nothing is under way, and see that nothing is in use."""
         executor = self.repository._executor
+        while background := set(self.repository._shared.tasks):
+            await asyncio.wait(background)
         if isinstance(executor, PostgresExecutor):
             while executor._tasks:
                 await asyncio.wait(executor._tasks)

@@ -321,7 +321,7 @@ async def test_round_trips(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(postgresql._Run, "_send", counted)
         await repository.trim(ID, 2)
         await repository.append(ID, *bodies([1, 2]))
-        assert sent == ["begin", "trim", "delete_range", "commit", "append"]
+        assert sent == ["begin", "access", "trim", "delete_range", "commit", "append"]
 
 
 async def test_session_mode_has_its_settings(session_pooler: PgBouncer, postgres_database: str) -> None:

@@ -28,14 +28,15 @@ BUCKET_MICROS = 900_000_000
 
 _SESSIONS = (
     "SELECT tenant_id, id, first_position, next_position, generation, version, created_at, updated_at, "
-    "last_accessed_at, activity_bucket, parent_id, fork_position FROM sessionstore_sessions"
+    "last_accessed_at, activity_bucket, parent_id, fork_position, next_event FROM sessionstore_sessions"
 )
 _MESSAGES = (
     "SELECT tenant_id, session_id, position, role, CAST(body AS TEXT), message_id FROM sessionstore_messages "
     "ORDER BY tenant_id, session_id, position"
 )
 _METADATA = "SELECT tenant_id, session_id, key, CAST(value AS TEXT) FROM sessionstore_metadata"
-_TABLES = (_SESSIONS, _MESSAGES, _METADATA)
+_EVENTS = "SELECT tenant_id, session_id, number, kind FROM sessionstore_events ORDER BY tenant_id, session_id, number"
+_TABLES = (_SESSIONS, _MESSAGES, _METADATA, _EVENTS)
 
 Key = tuple[str, str]
 """Tenant and id of a session."""
@@ -56,6 +57,7 @@ class StoredSession(NamedTuple):
     bucket: int
     parent_id: str | None
     fork_position: int | None
+    next_event: int
 
 
 class StoredMessage(NamedTuple):
@@ -74,6 +76,8 @@ class Stored:
     sessions: dict[Key, StoredSession] = field(default_factory=dict)
     messages: dict[Key, list[StoredMessage]] = field(default_factory=lambda: defaultdict(list))
     metadata: dict[Key, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+
+    events: dict[Key, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
 
     def bodies(self, session_id: str, tenant: str = "") -> list[dict[str, Any]]:
         """The bodies of a session, in order of position."""
@@ -113,7 +117,7 @@ async def _read_memory(repository: SessionRepository) -> Stored:
         return _stored(*[(await connection.exec_driver_sql(table)).fetchall() for table in _TABLES])
 
 
-def _stored(sessions: Iterable[Any], messages: Iterable[Any], metadata: Iterable[Any]) -> Stored:
+def _stored(sessions: Iterable[Any], messages: Iterable[Any], metadata: Iterable[Any], events: Iterable[Any]) -> Stored:
     stored = Stored()
     for row in sessions:
         stored.sessions[row[0], row[1]] = StoredSession(*row)
@@ -121,6 +125,8 @@ def _stored(sessions: Iterable[Any], messages: Iterable[Any], metadata: Iterable
         stored.messages[tenant, session_id].append(StoredMessage(position, role, json.loads(body), message_id))
     for tenant, session_id, key, value in metadata:
         stored.metadata[tenant, session_id][key] = json.loads(value)
+    for tenant, session_id, number, kind in events:
+        stored.events[tenant, session_id].append((number, kind))
     return stored
 
 
@@ -130,7 +136,16 @@ def faults(stored: Stored) -> list[str]:
     for key in stored.sessions.keys() | stored.messages.keys():
         found += _history_faults(key, stored.sessions.get(key), stored.messages.get(key, []))
     found += [f"{key}: metadata without a session" for key in stored.metadata if key not in stored.sessions]
+    for key, events in stored.events.items():
+        found += _event_faults(key, stored.sessions.get(key), [number for number, _ in events])
     return sorted(found)
+
+
+def _event_faults(key: Key, session: StoredSession | None, numbers: Sequence[int]) -> list[str]:
+    if session is None:
+        return [f"{key}: {len(numbers)} events without a session"]
+    dense = list(range(session.next_event - len(numbers), session.next_event))
+    return [] if list(numbers) == dense else [f"{key}: events {numbers}, though the next is {session.next_event}"]
 
 
 def _session_faults(session: StoredSession) -> list[str]:

@@ -46,6 +46,7 @@ async def _fill(sessions: SessionRepository) -> None:
     await sessions.create("talk", user_id="ann", metadata={"lang": "de", "n": 7, "tags": [CANARY]})
     marked = {"seed_id": "s-1", "phase_reached": "3", "evaluation_passed": True}
     await sessions.append("talk", *[NewMessage(say("user", at, **marked), message_id=f"m-{at}") for at in range(6)])
+    await sessions.record_event("talk", "noted", payload={"text": CANARY})
     await sessions.create("trimmed")
     await sessions.append("trimmed", *[say("assistant", at) for at in range(8)])
     await sessions.trim("trimmed", 5)
@@ -83,9 +84,16 @@ def _at(fault: Fault, session_id: str | None = "talk", *, tenant: str = "", **wh
     return (Finding(fault=fault, tenant=tenant, session_id=session_id, **where),)
 
 
+def _events_of(fault: Fault, session_id: str, **where: Any) -> tuple[Finding, ...]:
+    """Both events of a session."""
+    return tuple(each for number in range(2) for each in _at(fault, session_id, key=f"event {number}", **where))
+
+
 _SESSION: Final = "UPDATE sessionstore_sessions SET {} WHERE tenant_id = '' AND id = '{}'"
 _MESSAGE: Final = "UPDATE sessionstore_messages SET {} WHERE tenant_id = '' AND session_id = '{}' AND position = {}"
 _VALUE: Final = "UPDATE sessionstore_metadata SET {} WHERE tenant_id = '' AND session_id = 'talk' AND key = '{}'"
+_EVENT: Final = "UPDATE sessionstore_events SET {} WHERE tenant_id = '' AND session_id = 'talk' AND kind = 'noted'"
+_NOTED: Final = "event 1"
 _DOCUMENT: Final = "UPDATE sessionstore_documents SET {} WHERE tenant_id = '' AND name = '{}'"
 _GONE: Final = "DELETE FROM sessionstore_messages WHERE tenant_id = '' AND session_id = '{}' AND {}"
 _ANOTHER: Final = """
@@ -131,6 +139,8 @@ def _times() -> Iterator[tuple[str, Plant]]:
         yield f"impossible {column}", Plant(late, _at(Fault.TIME, column=column), early)
     late, early = (_MESSAGE.format(change, "talk", 2) for change in _time("created_at"))
     yield "impossible time of a message", Plant(late, _at(Fault.TIME, position=2, column="created_at"), early)
+    late, early = (_EVENT.format(change) for change in _time("created_at"))
+    yield "impossible time of an event", Plant(late, _at(Fault.TIME, key=_NOTED, column="created_at"), early)
     late, early = (_DOCUMENT.format(change, "b") for change in _time("updated_at"))
     yield (
         "impossible time of a document",
@@ -194,10 +204,11 @@ PLANTS: Final[dict[str, Plant]] = {
     # --- orphans ---
     "messages without a session": Plant(
         "DELETE FROM sessionstore_sessions WHERE tenant_id = '' AND id = 'trimmed'",
-        _at(Fault.ORPHAN, "trimmed", position=3),
+        _at(Fault.ORPHAN, "trimmed", position=3) + _events_of(Fault.ORPHAN, "trimmed"),
     ),
     "very many messages without a session": Plant(
-        "DELETE FROM sessionstore_sessions WHERE tenant_id = '' AND id = 'long'", _at(Fault.ORPHAN, "long", position=0)
+        "DELETE FROM sessionstore_sessions WHERE tenant_id = '' AND id = 'long'",
+        _at(Fault.ORPHAN, "long", position=0) + _at(Fault.ORPHAN, "long", key="event 0"),
     ),
     "messages after the last session": Plant(_ANOTHER.format("", "zzz", 0), _at(Fault.ORPHAN, "zzz", position=0)),
     "messages of a tenant without sessions": Plant(
@@ -209,7 +220,10 @@ PLANTS: Final[dict[str, Plant]] = {
     ),
     # --- columns of sessions ---
     "a negative version": _counter("version", "version = -1"),
-    "a negative event": _counter("next_event", "next_event = -1"),
+    "a negative event": Plant(
+        _SESSION.format("next_event = -1", "talk"),
+        _at(Fault.COUNTER, column="next_event") + _events_of(Fault.COUNTER, "talk", column="number"),
+    ),
     "negative turns": _counter("max_turns", "max_turns = -3"),
     "a negative generation": _counter("generation", "generation = -1"),
     "a negative first position": _counter("first_position", "first_position = -1"),
@@ -273,6 +287,15 @@ PLANTS: Final[dict[str, Plant]] = {
         _VALUE.format("value_key = '[]'", "tags"), _at(Fault.COPY, key="tags", column="value_key")
     ),
     "a plain value said not to be": Plant(_VALUE.format("plain = false", "n"), _at(Fault.PLAIN, key="n")),
+    # --- events ---
+    "an event without a session": Plant(
+        _EVENT.format("session_id = 'nobody'"), _at(Fault.ORPHAN, "nobody", key=_NOTED)
+    ),
+    "an event that its session has not counted": Plant(
+        _EVENT.format("number = 9"), _at(Fault.COUNTER, key="event 9", column="number")
+    ),
+    "a payload that is no JSON": Plant(_EVENT.format("payload = 'canary-7f3a'"), _at(Fault.JSON, key=_NOTED), ""),
+    "a plain payload said not to be": Plant(_EVENT.format("plain = false"), _at(Fault.PLAIN, key=_NOTED)),
     "a document cut off": Plant(
         _DOCUMENT.format("body = '{\"canary-7f3a'", "b"), _at(Fault.JSON, None, key="notes/b.json"), ""
     ),

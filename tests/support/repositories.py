@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 BUCKET_MICROS = 15 * 60 * 1_000_000
-CHILD_TABLES = ("sessionstore_messages", "sessionstore_metadata")
+CHILD_TABLES = ("sessionstore_messages", "sessionstore_metadata", "sessionstore_events")
 TABLES = ("sessionstore_sessions", *CHILD_TABLES)
 
 

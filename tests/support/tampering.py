@@ -34,6 +34,7 @@ from sessionstore.statements.common import (
 )
 from sessionstore.statements.removal import Victims
 from sessionstore.units import branching, messages, removal, sessions
+from sessionstore.units.events import burial
 from sessionstore.units.messages import Append, Appended
 from sessionstore.units.sessions import Opened
 from sessionstore.units.unit import Kind, Stamp, Unit
@@ -166,7 +167,7 @@ def _unguarded(victims: Victims) -> Victims:
         count = [select(func.count()).select_from(table).scalar_subquery() for table in (chosen, gone)]
         return select(*count).add_cte(rows, keys)
 
-    return Victims(victims.choose, Statement("remove_unguarded", build))
+    return Victims(victims.choose, Statement("remove_unguarded", build), None)
 
 
 def prune_without_recheck(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +182,7 @@ def prune_children_first(monkeypatch: pytest.MonkeyPatch) -> None:
     def remove(_db: Dialect, tenant: str, victims: Victims, params: dict[str, Any]) -> Steps[removal.Removed]:
         rows = yield victims.choose(tenant=tenant, **params)
         yield removal_statements.DELETE_MESSAGES(tenant=tenant, ids=[row[0] for row in rows])
-        counts = yield victims.remove(tenant=tenant, **params)
+        counts = yield victims.remove(tenant=tenant, **burial(victims), **params)
         return removal.Removed(counts[0][0], counts[0][1])
 
     monkeypatch.setattr(removal, "_remove", remove)
@@ -191,8 +192,8 @@ def evict_inside_the_creation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Evict before the new session is committed, when no other creator can see it. PostgreSQL only."""
     creating = sessions._creating
 
-    def tampered(name: str, tenant: str, steps: Any, new: Any, *, cap: int | None) -> Unit[Opened]:
-        unit = creating(name, tenant, steps, new, cap=cap)
+    def tampered(name: str, key: tuple[str, str], steps: Any, new: Any, *, cap: int | None) -> Unit[Opened]:
+        unit = creating(name, key, steps, new, cap=cap)
 
         def both(db: Dialect) -> Steps[Opened]:
             opened: Opened = yield from steps(db)

@@ -43,6 +43,7 @@ NAMES = {
     *("InvalidMessageError", "InvalidArgumentError", "MessageIdConflictError", "SchemaOutOfDateError"),
     *("CorruptBodyError", "CorruptStoreError", "StorageFullError", "ReadOnlyStoreError", "StoreClosedError"),
     *("StoreBusyError", "StoreUnavailableError", "StoreTimeoutError"),
+    *("Change", "SessionEvent", "Subscription", "WatchLagError", "WatchLimitError"),
 }
 
 NEW = "user_id='', model='', max_turns=0, system_message=None, title=None, metadata=None"
@@ -92,6 +93,12 @@ SESSIONS = HANDLE | {
     ),
     "prune": "async (policy, *, batch_size=500, dry_run=False) -> PruneReport",
     "append_and_prune": "async (session_id, *..., policy, throttle, expected_length=None) -> list[int]",
+    "record_event": "async (session_id, kind, *, payload=None) -> int",
+    "events": "async (session_id, *, after=None, limit=1000) -> list[SessionEvent]",
+    "watch": "(session_id=None, *, after=None) -> AsyncIterator[Change]",
+    "subscribe": "(session_id, callback) -> Subscription",
+    "subscribers": "(session_id) -> list[Callback]",
+    "subscriber_count": "(session_id) -> int",
     "claim": "async (job, *, cooldown_seconds) -> bool",
 }
 
@@ -115,6 +122,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "max_call_bytes": 64 * 1024 * 1024,
         "max_batch": 10_000,
         "max_depth": 200,
+        "max_watchers": 10_000,
+        "event_log_dir": None,
     },
     "SessionSummary": dict.fromkeys(
         [
@@ -124,7 +133,16 @@ FIELDS: dict[str, dict[str, Any]] = {
         ...,
     ),
     "NewMessage": {"body": ..., "role": None, "message_id": None, "created_at": None},
-    "Transcript": {"session": ..., "messages": ()},
+    "Transcript": {"session": ..., "messages": (), "events": ()},
+    "Change": dict.fromkeys(["session_id", "kind", "generation", "messages", "event", "cursor"], ...),
+    "SessionEvent": dict.fromkeys(
+        [
+            *("session_id", "number", "kind", "generation", "first_position", "next_position"),
+            "created_at",
+        ],
+        ...,
+    )
+    | {"payload": None},
     "Page": {"rows": ..., "cursor": None},
     "Lineage": {"parent_id": ..., "child_ids": ..., "root_id": ...},
     "PrunePolicy": {"max_age": timedelta(days=7), "max_sessions": 100, "max_idle": None, "per_user": False},
@@ -185,7 +203,7 @@ def test_verbs_of_documents(name: str) -> None:
 
 
 def test_there_are_no_other_verbs() -> None:
-    """Those on events come with events."""
+    """What is not written down here is not there."""
     assert public(SessionRepository) == set(SESSIONS)
     assert public(DocumentRepository) == set(DOCUMENTS)
 
@@ -247,7 +265,8 @@ def test_properties_of_values() -> None:
     """What is derived from the fields."""
     expected = {
         "PruneReport": {"total"},
-        "Session": {"length"},
+        "Session": {"length", "cursor"},
+        "Subscription": {"callback", "active", "cancel"},
         "Message": {"position", "role", "body", "body_json", "plain", "message_id", "created_at"},
         "Transcript": {
             *("derived_events", "exchange_count", "is_empty", "user_messages", "agent_responses"),
@@ -333,7 +352,7 @@ def errors() -> list[type[SessionStoreError]]:
 
 def test_errors_are_one_family() -> None:
     """Two of them are ValueErrors as well; none is of another kind."""
-    assert len(errors()) == 17
+    assert len(errors()) == 19
     for kind in errors():
         assert issubclass(kind, SessionStoreError)
         assert issubclass(kind, ValueError) is (kind in {InvalidMessageError, InvalidArgumentError})

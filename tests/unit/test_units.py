@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from sessionstore import (
 from sessionstore.batch import Batch
 from sessionstore.dialects import dialect_of
 from sessionstore.executors.base import Progress
+from sessionstore.statements import events
 from sessionstore.statements import removal as victims
 from sessionstore.units import branching, messages, removal, sessions, transcripts
 from sessionstore.units.messages import Append
@@ -28,6 +29,8 @@ from sessionstore.units.unit import Kind, MessageIdTakenError, RunInstead
 from sessionstore.values import SESSION_FIELDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sessionstore.dialects.base import Call, Dialect, Row, Rows
     from sessionstore.units.unit import Unit
 
@@ -58,12 +61,14 @@ class Driven:
     """A unit that was fed rows.
 
     Attributes:
-        calls: what it sent.
+        calls: what it sent, but for events.
+        events: kinds of the events that it recorded.
         result: what it returned, or None if it raised.
     """
 
     calls: list[Call]
     result: Any = None
+    events: list[str] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -73,6 +78,13 @@ class Driven:
         return next(call.params for call in self.calls if call.statement.name == name)
 
 
+def recorded(progress: Progress[Any]) -> Iterator[str]:
+    """Let a unit record its events; their kinds."""
+    while (call := progress.call) is not None and call.statement is events.RECORD:
+        yield call.params["kind"]
+        progress.send(())
+
+
 def drive(unit: Unit[Any], db: Dialect, *fed: Rows | Exception) -> Driven:
     """Feed a unit rows, or errors, one for each statement."""
     progress = Progress(unit, db)
@@ -80,10 +92,13 @@ def drive(unit: Unit[Any], db: Dialect, *fed: Rows | Exception) -> Driven:
     for rows in fed:
         assert progress.call is not None, f"nothing was asked after {driven.names}"
         driven.calls.append(progress.call)
+        if all((db.modifying_ctes, "kind" in progress.call.params, rows)):
+            driven.events.append(progress.call.params["kind"])
         if isinstance(rows, Exception):
             progress.throw(rows)
         else:
             progress.send(rows)
+        driven.events += recorded(progress)
     assert progress.call is None, f"and then {progress.call}"
     driven.result = progress.result
     return driven
@@ -208,33 +223,39 @@ def test_which_appends_are_repeatable() -> None:
 
 @BOTH
 def test_trim(db: Dialect) -> None:
-    """H26: the header's row is locked by its UPDATE before the rows are deleted in a statement of their own."""
-    driven = drive(messages.trim("t", "s", 2, turn=False), db, [(7, 9)], GONE)
-    assert driven.names == ["trim", "delete_range"]
+    """H26: the header's row is locked before it is changed, and the rows are deleted in a statement of their own."""
+    driven = drive(messages.trim("t", "s", 2, turn=False), db, [row(3, 9)], [row(7, 9)], GONE)
+    assert driven.names == ["access", "trim", "delete_range"]
+    assert driven.events == ["trimmed"]
     assert (driven.params("delete_range")["low"], driven.params("delete_range")["high"]) == (0, 7)
     assert driven.result == 2
+    nothing = drive(messages.trim("t", "s", 6, turn=False), db, [row(3, 9)])
+    assert (nothing.events, nothing.result) == ([], 6)
     assert messages.trim("t", "s", 2, turn=False).kind is Kind.TRANSACTION
 
 
 @BOTH
 def test_trim_at_a_turn(db: Dialect) -> None:
     """H26: the row is locked before the turn is looked for."""
-    driven = drive(messages.trim("t", "s", 2, turn=True), db, [row(3, 9)], [(5,)], [(5, 9)], GONE)
+    driven = drive(messages.trim("t", "s", 2, turn=True), db, [row(3, 9)], [(5,)], [row(5, 9)], GONE)
     assert driven.names == ["access", "turn", "trim", "delete_range"]
     assert (driven.params("turn")["cut"], driven.params("turn")["least"]) == (7, 3)
-    assert driven.params("trim")["keep"] == 4
+    assert driven.params("trim")["first"] == 5
 
 
 @BOTH
 def test_truncate_and_pop(db: Dialect) -> None:
     """H27: likewise for what drops the newest."""
-    driven = drive(messages.truncate("t", "s", 2), db, [(3, 5)], GONE)
-    assert (driven.names, driven.result) == (["truncate", "delete_range"], 2)
+    driven = drive(messages.truncate("t", "s", 2), db, [row(3, 9)], [row(3, 5)], GONE)
+    assert (driven.names, driven.result) == (["access", "truncate", "delete_range"], 2)
+    assert driven.events == ["truncated"]
     assert driven.params("delete_range")["low"] == 5
     taken = (4, "user", STORED, True, None, MOMENT)
-    driven = drive(messages.pop("t", "s"), db, [(4,)], [taken])
-    assert (driven.names, driven.result.position) == (["pop", "take"], 4)
-    assert drive(messages.pop("t", "s"), db, [(0,)], GONE).result is None
+    driven = drive(messages.pop("t", "s"), db, [row(0, 5)], [row(0, 4)], [taken])
+    assert (driven.names, driven.result.position) == (["access", "pop", "take"], 4)
+    assert driven.events == ["truncated"]
+    empty = drive(messages.pop("t", "s"), db, [row(3, 3)])
+    assert (empty.events, empty.result) == ([], None)
 
 
 @BOTH
@@ -292,8 +313,9 @@ def test_compact(db: Dialect) -> None:
 @BOTH
 def test_delete(db: Dialect) -> None:
     """H13, X05: the parent first, then its children in statements of their own."""
-    driven = drive(sessions.delete("t", "s"), db, [("s",)], GONE, GONE)
-    assert driven.names == ["delete", "delete_range", "clear_metadata"]
+    driven = drive(sessions.delete("t", "s"), db, [("s", 7, 2)], GONE, GONE, GONE, GONE)
+    assert driven.names == ["delete", "delete_range", "clear_metadata", "clear_events", "bury_one"]
+    assert (driven.params("bury_one")["generation"], driven.params("bury_one")["number"]) == (7, 2)
     assert driven.result is True
     assert drive(sessions.delete("t", "s"), db, GONE).result is False
 
@@ -377,8 +399,8 @@ def test_snapshot_where_each_statement_sees_its_own_moment() -> None:
 
 def test_eviction_looks_again() -> None:
     """P6: a victim that was used meanwhile survives, and another is looked for."""
-    driven = drive(removal.evict("t", "new", 3), POSTGRES, [(2, 1)], [(1, 1)])
-    assert driven.names == ["remove_least_recent"] * 2
+    driven = drive(removal.evict("t", "new", 3), POSTGRES, [(2, 1)], GONE, [(1, 1)], GONE)
+    assert driven.names == ["remove_least_recent", "purge_tombstones"] * 2
     assert drive(removal.evict("t", "new", 3), SQLITE, GONE).names == ["choose_least_recent"]
 
 
@@ -388,6 +410,8 @@ def test_batch_of_a_prune() -> None:
     driven = drive(unit, POSTGRES, [(7, 5)])
     assert driven.names == ["remove_of_tenant"]
     assert (driven.result.chosen, driven.result.gone) == (7, 5)
-    driven = drive(unit, SQLITE, [("a", 1), ("b", 2)], GONE, GONE, GONE)
-    assert driven.names == ["choose_of_tenant", "delete_messages", "delete_metadata", "delete_sessions"]
+    driven = drive(unit, SQLITE, [("a", 1), ("b", 2)], GONE, GONE, GONE, GONE)
+    assert driven.names == [
+        *("choose_of_tenant", "delete_messages", "delete_metadata", "delete_events", "delete_sessions")
+    ]
     assert driven.params("delete_messages")["ids"] == ["a", "b"]
