@@ -21,7 +21,7 @@ from benchmarks.workloads import Workloads
 
 _SESSIONS: Final = """
 SELECT tenant_id, id, user_id, model, max_turns, system_message, title, summary, active_seed_id, active_persona_id,
-    parent_id, fork_position, first_position, next_position, version, next_event, generation, activity_bucket,
+    parent_id, fork_position, first_position, next_position, version, generation, activity_bucket,
     created_at, updated_at, last_accessed_at
 FROM sessionstore_sessions ORDER BY tenant_id, id
 """
@@ -90,7 +90,7 @@ async def _effects(database: Database, kind: Any) -> list[Any]:
         await contender.close()
     tables = [await database.query(url, table) for table in (_SESSIONS, _MESSAGES, _METADATA)]
     await database.drop(url)
-    sessions = [(*row[:16], *[_moved(entry) for entry in row[16:]]) for row in tables[0]]
+    sessions = [(*row[:15], *[_moved(entry) for entry in row[15:]]) for row in tables[0]]
     messages = [(*row[:-1], _moved(row[-1])) for row in tables[1]]
     return [counted, len(page), *read, *sessions, *messages, *tables[2]]
 
